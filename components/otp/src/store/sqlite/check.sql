@@ -1,0 +1,33 @@
+-- Judges a guess, writes down what follows from it, and returns the judgement.
+--
+-- The inner query sees the row as it was, once, and everything follows from its one verdict: no two
+-- guesses can both be the winning one, and a guess past the limit is never compared.
+-- ?1 number  ?2 otp id that will do, or null  ?3 check value of the guess  ?4 now  ?5 attempts allowed
+UPDATE users SET
+  last_verdict = judged.verdict,
+  attempts     = attempts + (judged.verdict = 'wrong'),
+  used_at      = CASE judged.verdict WHEN 'right' THEN ?4 ELSE used_at END,
+  -- A code that came by mail proves the address that it went to.
+  email_verified_at = CASE
+    WHEN judged.proved IS NULL THEN email_verified_at
+    WHEN judged.proved = pending_email THEN ?4
+    WHEN judged.proved = email THEN coalesce(email_verified_at, ?4)
+    ELSE email_verified_at END,
+  email         = CASE WHEN judged.proved = pending_email THEN pending_email ELSE email END,
+  pending_email = CASE WHEN judged.proved = pending_email THEN NULL ELSE pending_email END
+FROM (
+  SELECT id, verdict, CASE verdict WHEN 'right' THEN address END AS proved
+  FROM (
+    SELECT id, address, CASE
+      WHEN otp_id IS NULL OR otp_id <> coalesce(?2, otp_id) THEN 'not_found'
+      WHEN used_at IS NOT NULL                              THEN 'used'
+      WHEN expires_at <= ?4                                 THEN 'expired'
+      WHEN attempts >= ?5                                   THEN 'locked'
+      WHEN check_value = ?3                                 THEN 'right'
+      ELSE 'wrong' END AS verdict
+    FROM users
+    WHERE mobile_number = ?1
+  )
+) AS judged
+WHERE users.id = judged.id
+RETURNING last_verdict, attempts, otp_id, channel

@@ -1,0 +1,5 @@
+-- The newest code of a number.
+-- ?1 number
+SELECT otp_id, sealed, channel, created_at, expires_at, attempts, used_at
+FROM users
+WHERE mobile_number = ?1 AND otp_id IS NOT NULL

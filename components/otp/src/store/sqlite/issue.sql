@@ -1,0 +1,26 @@
+-- Writes a code in the place of any other, and creates or updates its user.
+-- ?1 number  ?2 otp id  ?3 sealed  ?4 check value  ?5 created  ?6 expires  ?7 channel
+-- ?8 address that the code goes to, if by mail  ?9 address that the request told
+INSERT INTO users (mobile_number, otp_id, version, sealed, check_value, channel, address,
+                   created_at, expires_at, email)
+VALUES (?1, ?2, ?5, ?3, ?4, ?7, ?8, ?5, ?6, ?9)
+ON CONFLICT (mobile_number) DO UPDATE SET
+  otp_id       = excluded.otp_id,
+  version      = max(version + 1, excluded.version),
+  sealed       = excluded.sealed,
+  check_value  = excluded.check_value,
+  channel      = excluded.channel,
+  address      = excluded.address,
+  created_at   = excluded.created_at,
+  expires_at   = excluded.expires_at,
+  attempts     = 0,
+  used_at      = NULL,
+  last_verdict = NULL,
+  -- A verified address stays until a code that was sent to the new one has been verified.
+  pending_email = CASE
+    WHEN excluded.email IS NULL THEN pending_email
+    WHEN email_verified_at IS NULL OR excluded.email = email THEN NULL
+    ELSE excluded.email END,
+  email = CASE
+    WHEN excluded.email IS NOT NULL AND email_verified_at IS NULL THEN excluded.email
+    ELSE email END

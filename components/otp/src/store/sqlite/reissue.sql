@@ -1,0 +1,15 @@
+-- Writes a code for a known number in the place of any other, to the same channel and address.
+-- ?1 number  ?2 otp id  ?3 sealed  ?4 check value  ?5 created  ?6 expires
+UPDATE users SET
+  otp_id       = ?2,
+  version      = max(version + 1, ?5),
+  sealed       = ?3,
+  check_value  = ?4,
+  channel      = coalesce(channel, 'sms'),
+  created_at   = ?5,
+  expires_at   = ?6,
+  attempts     = 0,
+  used_at      = NULL,
+  last_verdict = NULL
+WHERE mobile_number = ?1
+RETURNING channel

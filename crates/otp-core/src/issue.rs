@@ -1,0 +1,104 @@
+//! Making a code, and replacing it.
+
+use crate::{
+    channel::Channel,
+    code::Code,
+    email::EmailAddress,
+    number::MobileNumber,
+    otp_id::OtpId,
+    ports::{Clock, Database, NewCode, Random},
+    service::{IssuedCode, OtpError, OtpService},
+    timestamp::Timestamp,
+};
+
+/// Where a code is to go, beside the number itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// To the number, by text message. An address is only noted.
+    Sms {
+        /// The user's address, if the request told it.
+        email: Option<EmailAddress>,
+    },
+    /// To this address.
+    Email(EmailAddress),
+}
+
+impl Recipient {
+    /// The channel that the code takes.
+    pub fn channel(&self) -> Channel {
+        match self {
+            Self::Sms { .. } => Channel::Sms,
+            Self::Email(_) => Channel::Email,
+        }
+    }
+
+    /// The address that the request told, whether or not the code goes there.
+    pub fn email(&self) -> Option<&EmailAddress> {
+        match self {
+            Self::Sms { email } => email.as_ref(),
+            Self::Email(email) => Some(email),
+        }
+    }
+}
+
+/// A code that was drawn and is not written yet.
+struct Draft {
+    code: Code,
+    otp_id: OtpId,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+impl Draft {
+    fn issued(self, channel: Channel) -> IssuedCode {
+        IssuedCode {
+            code: self.code,
+            otp_id: self.otp_id,
+            channel,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            expires_in_seconds: self.created_at.seconds_until(self.expires_at),
+        }
+    }
+}
+
+impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
+    /// Makes a code for `number`, in the place of any that lives, and creates or updates its user.
+    pub async fn generate(
+        &self,
+        number: &MobileNumber,
+        recipient: &Recipient,
+    ) -> Result<IssuedCode, OtpError> {
+        let draft = self.draft();
+        self.database.issue(&self.new_code(&draft, number), recipient).await?;
+        Ok(draft.issued(recipient.channel()))
+    }
+
+    /// Replaces the code of a known number; the old one is dead at once. Same channel and address.
+    pub async fn regenerate(&self, number: &MobileNumber) -> Result<IssuedCode, OtpError> {
+        let draft = self.draft();
+        let channel = self.database.reissue(&self.new_code(&draft, number)).await?;
+        channel.map(|channel| draft.issued(channel)).ok_or(OtpError::NotFound)
+    }
+
+    fn draft(&self) -> Draft {
+        let created_at = self.environment.now();
+        Draft {
+            code: Code::generate(self.policy.length, self.environment),
+            otp_id: OtpId::generate(created_at, self.environment),
+            created_at,
+            expires_at: created_at.after(self.policy.life),
+        }
+    }
+
+    fn new_code<'d>(&self, draft: &'d Draft, number: &'d MobileNumber) -> NewCode<'d> {
+        NewCode {
+            number,
+            otp_id: &draft.otp_id,
+            sealed: self.seal(&draft.code, &draft.otp_id, number),
+            check: self.index.check(number.as_str(), draft.code.expose().as_bytes()),
+            created_at: draft.created_at,
+            expires_at: draft.expires_at,
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The domain of spin-otp, with no I/O, no HTTP and no Spin.
+//!
+//! [`OtpService`] is the four things that can be done with a code: make it, give it again, replace it
+//! and check it. What it needs from outside stands in [`ports`]: a database that does each of its
+//! operations atomically, a clock, a source of random bytes. The values are types that are right by
+//! construction: [`MobileNumber`], [`EmailAddress`], [`Channel`], [`Code`], [`OtpId`].
+
+mod channel;
+mod code;
+mod email;
+mod issue;
+mod number;
+mod otp_id;
+mod policy;
+pub mod ports;
+mod resend;
+mod service;
+mod timestamp;
+mod verify;
+
+pub use channel::{Channel, InvalidChannel};
+pub use code::{Code, CodeLength, InvalidCode};
+pub use email::{EmailAddress, InvalidEmail};
+pub use issue::Recipient;
+pub use number::{InvalidMobileNumber, MobileNumber, Region, UnknownRegion};
+pub use otp_id::OtpId;
+pub use policy::{CodeLife, MaxAttempts, OutOfRange, Policy};
+pub use service::{IssuedCode, OtpError, OtpService};
+pub use timestamp::Timestamp;
+pub use verify::{Attempt, Verified};

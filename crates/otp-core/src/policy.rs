@@ -1,0 +1,92 @@
+//! The numbers that an operator may set.
+
+use crate::code::CodeLength;
+use std::ops::RangeInclusive;
+
+/// How codes are made and how many guesses they stand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Policy {
+    /// Digits of a code.
+    pub length: CodeLength,
+    /// How long a code is good.
+    pub life: CodeLife,
+    /// Wrong values of one code that are compared before it is locked.
+    pub max_attempts: MaxAttempts,
+}
+
+/// A number is outside its range.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("must be from {from} to {to}")]
+pub struct OutOfRange {
+    from: u64,
+    to: u64,
+}
+
+impl OutOfRange {
+    pub(crate) fn check(value: u64, range: RangeInclusive<u64>) -> Result<u64, Self> {
+        if range.contains(&value) {
+            Ok(value)
+        } else {
+            Err(Self { from: *range.start(), to: *range.end() })
+        }
+    }
+}
+
+/// How long a code is good: 1 to 600 seconds. Ten minutes are the most that OWASP ASVS 5.0 (6.5.5) and
+/// NIST SP 800-63B-4 (3.1.3.2) allow a code sent out of band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeLife(i64);
+
+impl CodeLife {
+    /// Fails outside 1 to 600.
+    pub fn from_seconds(seconds: u64) -> Result<Self, OutOfRange> {
+        OutOfRange::check(seconds, 1..=600).map(|seconds| Self(seconds as i64))
+    }
+
+    /// The life in seconds.
+    pub const fn seconds(self) -> i64 {
+        self.0
+    }
+}
+
+impl Default for CodeLife {
+    fn default() -> Self {
+        Self(600)
+    }
+}
+
+/// Wrong values of one code that are compared: 1 to 100 (the most that NIST SP 800-63B-4, 3.2.2, allows).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAttempts(i64);
+
+impl MaxAttempts {
+    /// Fails outside 1 to 100.
+    pub fn new(attempts: u64) -> Result<Self, OutOfRange> {
+        OutOfRange::check(attempts, 1..=100).map(|attempts| Self(attempts as i64))
+    }
+
+    /// The number of attempts.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl Default for MaxAttempts {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_outside_their_range_are_refused_and_say_it() {
+        assert_eq!(CodeLife::from_seconds(0).unwrap_err().to_string(), "must be from 1 to 600");
+        assert!(CodeLife::from_seconds(601).is_err());
+        assert_eq!(CodeLife::from_seconds(600).unwrap(), CodeLife::default());
+        assert!(MaxAttempts::new(0).is_err());
+        assert!(MaxAttempts::new(101).is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! What the domain needs from outside.
+
+use crate::{
+    channel::Channel, issue::Recipient, number::MobileNumber, otp_id::OtpId, policy::MaxAttempts,
+    timestamp::Timestamp,
+};
+use otp_seal::CheckValue;
+
+/// Tells the time.
+pub trait Clock {
+    /// This moment.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives unpredictable bytes, fit for keys and codes.
+pub trait Random {
+    /// Overwrites all of `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The truth about users and codes.
+///
+/// Each operation is one atomic step of the database, so that concurrent requests of any number of
+/// instances leave one truth. Nothing is answered before its step is committed.
+pub trait Database {
+    /// Writes a code for a number, in the place of any other, and creates or updates its user.
+    /// A verified address is not overwritten: another one is pending.
+    fn issue(
+        &self,
+        code: &NewCode<'_>,
+        recipient: &Recipient,
+    ) -> impl Future<Output = Result<(), Unavailable>>;
+
+    /// Writes a code for a known number, in the place of any other, to the same channel and address.
+    /// `None`: the number is not known, and nothing was written.
+    fn reissue(&self, code: &NewCode<'_>) -> impl Future<Output = Result<Option<Channel>, Unavailable>>;
+
+    /// The newest code of a number, whatever has become of it.
+    fn find(&self, number: &MobileNumber)
+    -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
+
+    /// Judges a guess and writes down what follows from it: a right one uses the code up, a wrong one
+    /// costs an attempt. `None`: the number is not known.
+    fn check(&self, guess: &Guess<'_>) -> impl Future<Output = Result<Option<Judged>, Unavailable>>;
+}
+
+/// The database did not do it in time, or at all. A write may have happened all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(
+    /// The reason, for the log.
+    pub String,
+);
+
+/// A code on its way into the database.
+#[derive(Debug)]
+pub struct NewCode<'a> {
+    /// Whose it is.
+    pub number: &'a MobileNumber,
+    /// Its id.
+    pub otp_id: &'a OtpId,
+    /// The code, sealed for purpose `code`, this id and this number.
+    pub sealed: Vec<u8>,
+    /// What a right guess is compared with.
+    pub check: CheckValue,
+    /// When it was made. Also the least value of its version.
+    pub created_at: Timestamp,
+    /// When it dies.
+    pub expires_at: Timestamp,
+}
+
+/// A code as the database holds it.
+#[derive(Debug)]
+pub struct StoredCode {
+    /// Its id.
+    pub otp_id: OtpId,
+    /// The code, sealed.
+    pub sealed: Vec<u8>,
+    /// How it is delivered.
+    pub channel: Channel,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it dies.
+    pub expires_at: Timestamp,
+    /// Wrong values that were compared with it.
+    pub attempts: i64,
+    /// When it was used up.
+    pub used_at: Option<Timestamp>,
+}
+
+/// A guess at the code of a number.
+#[derive(Debug)]
+pub struct Guess<'a> {
+    /// Whose code.
+    pub number: &'a MobileNumber,
+    /// Only this code will do, if given.
+    pub otp_id: Option<&'a OtpId>,
+    /// The check value of the guessed code.
+    pub check: CheckValue,
+    /// The moment at which the code has to be live.
+    pub now: Timestamp,
+    /// Wrong values that are compared at most.
+    pub max_attempts: MaxAttempts,
+}
+
+/// What became of a guess.
+#[derive(Debug)]
+pub struct Judged {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// Wrong values that were compared with this code, this one included.
+    pub attempts: i64,
+    /// The code's id.
+    pub otp_id: OtpId,
+    /// How it was delivered.
+    pub channel: Channel,
+}
+
+/// How a guess is judged, in the order in which the conditions are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is no such code.
+    NotFound,
+    /// It was right before, once.
+    Used,
+    /// Its life is over.
+    Expired,
+    /// Too many wrong values were compared; this one was not.
+    Locked,
+    /// Wrong, and counted.
+    Wrong,
+    /// Right, and used up by this very guess.
+    Right,
+}
+
+impl std::str::FromStr for Verdict {
+    type Err = Unavailable;
+
+    /// Reads the word that the database's statement writes.
+    fn from_str(word: &str) -> Result<Self, Unavailable> {
+        Ok(match word {
+            "not_found" => Self::NotFound,
+            "used" => Self::Used,
+            "expired" => Self::Expired,
+            "locked" => Self::Locked,
+            "wrong" => Self::Wrong,
+            "right" => Self::Right,
+            _ => return Err(Unavailable("the database gave an unknown verdict".to_owned())),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod seeded {
+    //! A source that gives the same bytes for the same seed.
+
+    use std::cell::Cell;
+
+    pub(crate) struct Seeded(Cell<u64>);
+
+    impl Seeded {
+        pub(crate) fn new(seed: u64) -> Self {
+            Self(Cell::new(seed))
+        }
+    }
+
+    impl super::Random for Seeded {
+        /// SplitMix64 (Steele, Lea and Flood, 2014).
+        fn fill(&self, bytes: &mut [u8]) {
+            for chunk in bytes.chunks_mut(8) {
+                self.0.set(self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
+                let mut z = self.0.get();
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The four calls, and what they share.
+
+use crate::{
+    channel::Channel,
+    code::Code,
+    number::MobileNumber,
+    otp_id::OtpId,
+    policy::Policy,
+    ports::{Clock, Random, Unavailable},
+    timestamp::Timestamp,
+};
+use otp_seal::{Context, IndexKey, KeyRing};
+
+/// What a sealed code is for. Authenticated with it, so that one sealed for another use does not open.
+const PURPOSE: &str = "code";
+
+/// The service: [`generate`](Self::generate), [`resend`](Self::resend),
+/// [`regenerate`](Self::regenerate) and [`verify`](Self::verify).
+///
+/// It borrows what it works with and holds no state of its own, so it can be made anew for each request.
+#[derive(Debug, Clone, Copy)]
+pub struct OtpService<'a, D, E> {
+    /// The truth.
+    pub database: &'a D,
+    /// Clock and randomness.
+    pub environment: &'a E,
+    /// Seal codes.
+    pub keys: &'a KeyRing,
+    /// Makes check values.
+    pub index: &'a IndexKey,
+    /// What the operator has set.
+    pub policy: &'a Policy,
+}
+
+/// A code that may be told to its requester.
+#[derive(Debug)]
+pub struct IssuedCode {
+    /// The code.
+    pub code: Code,
+    /// Its id.
+    pub otp_id: OtpId,
+    /// How it is delivered.
+    pub channel: Channel,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it dies.
+    pub expires_at: Timestamp,
+    /// Whole seconds that it has left.
+    pub expires_in_seconds: i64,
+}
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OtpError {
+    /// The number, or the code that the request names, is not known.
+    #[error("no code is known for this number")]
+    NotFound,
+    /// The code's life is over, or it cannot be opened any more.
+    #[error("the code has expired")]
+    Expired,
+    /// The code was verified already.
+    #[error("the code was used already")]
+    Used,
+    /// Too many wrong values: the code is not given out again.
+    #[error("the code is locked after too many wrong attempts")]
+    Locked,
+    /// Too many wrong values: nothing is compared any more.
+    #[error("the attempts at this code are used up")]
+    AttemptsExceeded,
+    /// Not this code.
+    #[error("this is not the code")]
+    Mismatch {
+        /// Wrong values that may still be tried.
+        attempts_remaining: i64,
+    },
+    /// The database could not be asked.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+impl<D, E: Clock + Random> OtpService<'_, D, E> {
+    pub(crate) fn seal(&self, code: &Code, otp_id: &OtpId, number: &MobileNumber) -> Vec<u8> {
+        let mut nonce = [0; otp_seal::NONCE_BYTES];
+        self.environment.fill(&mut nonce);
+        self.keys.seal(code.expose().as_bytes(), &context(otp_id, number), nonce)
+    }
+
+    /// `None` for what does not open: its key is gone, so whatever it was has outlived its life.
+    pub(crate) fn open(&self, sealed: &[u8], otp_id: &OtpId, number: &MobileNumber) -> Option<Code> {
+        self.keys.open(sealed, &context(otp_id, number)).ok().and_then(Code::from_opened)
+    }
+}
+
+fn context<'a>(otp_id: &'a OtpId, number: &'a MobileNumber) -> Context<'a> {
+    Context { purpose: PURPOSE, otp_id: otp_id.as_str(), number: number.as_str() }
+}

@@ -1,0 +1,62 @@
+//! Checking a code.
+
+use crate::{
+    channel::Channel,
+    code::Code,
+    number::MobileNumber,
+    otp_id::OtpId,
+    ports::{Clock, Database, Guess, Random, Verdict},
+    service::{OtpError, OtpService},
+    timestamp::Timestamp,
+};
+
+/// What a user typed, and for which code.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Whose code.
+    pub number: MobileNumber,
+    /// The guess.
+    pub code: Code,
+    /// Only this code will do, if given.
+    pub otp_id: Option<OtpId>,
+}
+
+/// A code that was right, once and now.
+#[derive(Debug)]
+pub struct Verified {
+    /// Its id.
+    pub otp_id: OtpId,
+    /// How it had been delivered.
+    pub channel: Channel,
+    /// When it was used up.
+    pub verified_at: Timestamp,
+}
+
+impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
+    /// Checks a code; a right one is used up. The database compares, in one atomic step, so of any
+    /// number of right guesses at once one wins, and no more wrong ones are compared than allowed.
+    pub async fn verify(&self, attempt: &Attempt) -> Result<Verified, OtpError> {
+        let now = self.environment.now();
+        let max_attempts = self.policy.max_attempts;
+        let guess = Guess {
+            number: &attempt.number,
+            otp_id: attempt.otp_id.as_ref(),
+            check: self.index.check(attempt.number.as_str(), attempt.code.expose().as_bytes()),
+            now,
+            max_attempts,
+        };
+        let judged = self.database.check(&guess).await?.ok_or(OtpError::NotFound)?;
+        match judged.verdict {
+            Verdict::Right => {
+                Ok(Verified { otp_id: judged.otp_id, channel: judged.channel, verified_at: now })
+            }
+            Verdict::NotFound => Err(OtpError::NotFound),
+            Verdict::Used => Err(OtpError::Used),
+            Verdict::Expired => Err(OtpError::Expired),
+            Verdict::Locked => Err(OtpError::AttemptsExceeded),
+            Verdict::Wrong => Err(OtpError::Mismatch {
+                attempts_remaining: (max_attempts.get() - judged.attempts).max(0),
+            }),
+        }
+    }
+}

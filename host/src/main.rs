@@ -1,1 +1,33 @@
-fn main(){}
+//! The embedded host: runs the application of a `spin.toml` where the `spin` program is not installed.
+//!
+//! It does what Spin does for one component that answers all paths, and no more: the manifest and its
+//! variables, the interfaces of `wit/`, the request headers, the reuse of instances, the place of the
+//! default SQLite database. Each capability is a module: what it is, its interface's functions, and how
+//! it is configured.
+
+mod application;
+mod arguments;
+mod bindings;
+mod headers;
+mod manifest;
+mod outbound;
+mod server;
+mod sqlite;
+mod startup;
+mod variables;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    startup::log_to_stderr();
+    match startup::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, outermost context first: what failed, why, and what to do.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

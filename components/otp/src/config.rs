@@ -1,0 +1,119 @@
+//! The operator's settings: the one place that knows Spin's variables.
+
+use otp_core::{CodeLength, CodeLife, MaxAttempts, Policy, Region};
+use otp_seal::{IndexKey, KeyRing};
+use spin_sdk::variables;
+use std::fmt;
+
+/// What the variables say, read and checked once an instance.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// `otp_length`, `otp_ttl_seconds`, `max_verify_attempts`
+    pub(crate) policy: Policy,
+    /// `reveal_otp`: whether answers carry the code, or only its delivery does.
+    pub(crate) reveal_otp: bool,
+    /// `encryption_keys`
+    pub(crate) encryption_keys: KeyRing,
+    /// `index_key`
+    pub(crate) index_key: IndexKey,
+    /// `default_region`: the country whose national numbers are taken.
+    pub(crate) default_region: Option<Region>,
+    /// What is good enough for development only, in words for the operator.
+    pub(crate) warnings: Vec<&'static str>,
+}
+
+/// A variable whose value makes no sense. It does not repeat the value, which may be a key.
+#[derive(Debug, Clone)]
+pub(crate) struct Misconfiguration {
+    variable: &'static str,
+    reason: String,
+}
+
+impl fmt::Display for Misconfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.reason)
+    }
+}
+
+impl Config {
+    /// Reads all variables, and tells all that is wrong with them at once.
+    pub(crate) async fn load() -> Result<Self, Vec<Misconfiguration>> {
+        let mut reader = Reader::default();
+        let policy = Policy {
+            length: reader.number("otp_length", CodeLength::new).await,
+            life: reader.number("otp_ttl_seconds", CodeLife::from_seconds).await,
+            max_attempts: reader.number("max_verify_attempts", MaxAttempts::new).await,
+        };
+        let reveal_otp = reader.read("reveal_otp", switch).await.unwrap_or_default();
+        let default_region = reader.read("default_region", |code| unless_empty(code, str::parse)).await;
+        let encryption_keys =
+            reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
+        let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
+        if !reader.faults.is_empty() {
+            return Err(reader.faults);
+        }
+
+        let mut warnings = Vec::new();
+        if encryption_keys.is_none() {
+            warnings.push("encryption_keys is not set: codes are sealed with a public development key");
+        }
+        if index_key.is_none() {
+            warnings.push("index_key is not set: codes are checked with a public development key");
+        }
+        Ok(Self {
+            policy,
+            reveal_otp,
+            encryption_keys: encryption_keys.unwrap_or_else(KeyRing::development),
+            index_key: index_key.unwrap_or_else(IndexKey::development),
+            default_region: default_region.flatten(),
+            warnings,
+        })
+    }
+}
+
+/// Reads variables and gathers what is wrong with them.
+#[derive(Default)]
+struct Reader {
+    faults: Vec<Misconfiguration>,
+}
+
+impl Reader {
+    /// The variable as `parse` understands it; `None` if it does not, which is then among the faults.
+    async fn read<T, E: fmt::Display>(
+        &mut self,
+        variable: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let parsed = match variables::get(variable).await {
+            Ok(value) => parse(value.trim()).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("cannot be read ({error}); declare it in spin.toml")),
+        };
+        parsed.map_err(|reason| self.faults.push(Misconfiguration { variable, reason })).ok()
+    }
+
+    /// A whole number. What stands in for one that makes no sense is never used.
+    async fn number<T: Default, E: fmt::Display>(
+        &mut self,
+        variable: &'static str,
+        check: impl FnOnce(u64) -> Result<T, E>,
+    ) -> T {
+        let parse = |value: &str| {
+            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+            let number = digits.then(|| value.parse().ok()).flatten().ok_or("must be a whole number")?;
+            check(number).map_err(|error| error.to_string())
+        };
+        self.read(variable, parse).await.unwrap_or_default()
+    }
+}
+
+fn switch(value: &str) -> Result<bool, &'static str> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false"),
+    }
+}
+
+fn unless_empty<T, E>(value: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
+    if value.is_empty() { Ok(None) } else { parse(value).map(Some) }
+}

@@ -1,0 +1,231 @@
+//! Every way in which a request is refused, and the one place that knows statuses and codes.
+
+use crate::{answer::Answer, config::Misconfiguration};
+use otp_core::{InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable};
+use serde::Serialize;
+use spin_sdk::http::{HeaderValue, StatusCode};
+
+/// Why a request was refused.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// 400: not JSON, not an object, or a field of the wrong type.
+    InvalidJson(String),
+    /// 400: a field that the call needs is not there.
+    MissingField(&'static str),
+    /// 404: no such path.
+    NotFound,
+    /// 405: the path takes other methods.
+    MethodNotAllowed { allow: &'static str },
+    /// 413: a body that no call needs.
+    PayloadTooLarge,
+    /// 422: not a number that can receive a code.
+    InvalidMobileNumber(InvalidMobileNumber),
+    /// 422: no mail address.
+    InvalidEmail(InvalidEmail),
+    /// 422: no channel.
+    InvalidChannel(InvalidChannel),
+    /// 422: not of the form of a code; it did not count as a guess.
+    InvalidOtp(InvalidCode),
+    /// 401, 404, 410, 429 or 503: what the domain said.
+    Otp(OtpError),
+    /// 503: nothing is served until the operator has mended it.
+    Misconfigured(Vec<Misconfiguration>),
+}
+
+/// A problem document (RFC 9457) with the fields that go with it.
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    /// Stable, for programs.
+    code: &'static str,
+    title: &'static str,
+    /// What to do next. Never repeats a secret.
+    detail: String,
+    attempts_remaining: Option<i64>,
+    pub(crate) fields: Vec<(&'static str, HeaderValue)>,
+}
+
+/// The body of a problem document.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProblemBody<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts_remaining: Option<i64>,
+}
+
+/// Seconds after which a client may try again when a dependency was away.
+const RETRY_AFTER: &str = "1";
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), attempts_remaining: None, fields: Vec::new() }
+    }
+
+    fn with(mut self, field: &'static str, value: &'static str) -> Self {
+        self.fields.push((field, HeaderValue::from_static(value)));
+        self
+    }
+
+    pub(crate) fn body(&self) -> ProblemBody<'_> {
+        ProblemBody {
+            r#type: format!("urn:spin-otp:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            attempts_remaining: self.attempts_remaining,
+        }
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        const UNFIT: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+        match error {
+            ApiError::InvalidJson(detail) => Self::new(BAD, "invalid_json", "The body is not usable", detail),
+            ApiError::MissingField(field) => Self::new(
+                BAD,
+                "missing_field",
+                "A field is missing",
+                format!("{field} is required. Send it as a JSON string."),
+            ),
+            ApiError::NotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "No such path",
+                "The calls are /generate-otp, /resend-otp, /regenerate-otp and /verify-otp; \
+                 /openapi.json describes them.",
+            ),
+            ApiError::MethodNotAllowed { allow } => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Wrong method",
+                format!("This path takes {allow}."),
+            )
+            .with("allow", allow),
+            ApiError::PayloadTooLarge => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "payload_too_large",
+                "The body is too large",
+                "A body has at most 4096 bytes.",
+            ),
+            ApiError::InvalidMobileNumber(reason) => Self::new(
+                UNFIT,
+                "invalid_mobile_number",
+                "Not a mobile number",
+                format!("{reason}."),
+            ),
+            ApiError::InvalidEmail(reason) => {
+                Self::new(UNFIT, "invalid_email", "Not a mail address", format!("{reason}."))
+            }
+            ApiError::InvalidChannel(reason) => {
+                Self::new(UNFIT, "invalid_channel", "Not a channel", format!("{reason}."))
+            }
+            ApiError::InvalidOtp(reason) => Self::new(
+                UNFIT,
+                "invalid_otp",
+                "Not of the form of a code",
+                format!("{reason}. This did not count as an attempt."),
+            ),
+            ApiError::Otp(error) => error.into(),
+            ApiError::Misconfigured(faults) => {
+                let faults: Vec<_> = faults.iter().map(Misconfiguration::to_string).collect();
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "misconfigured",
+                    "The service is misconfigured",
+                    format!("{}. Set it right and start the service again.", faults.join("; ")),
+                )
+            }
+        }
+    }
+}
+
+impl From<OtpError> for Problem {
+    fn from(error: OtpError) -> Self {
+        const RENEW: &str = "Call /regenerate-otp for a new one.";
+        let gone = |code, title: &'static str, fact: &str| {
+            Self::new(StatusCode::GONE, code, title, format!("{fact} {RENEW}"))
+        };
+        match error {
+            OtpError::NotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "otp_not_found",
+                "No such code",
+                "There is no such code for this number. Call /generate-otp to make one.",
+            ),
+            OtpError::Expired => gone("otp_expired", "The code has expired", "This code's life is over."),
+            OtpError::Used => gone("otp_used", "The code was used", "A code is good once."),
+            OtpError::Locked => gone("otp_locked", "The code is locked", "Too many wrong codes were tried."),
+            OtpError::AttemptsExceeded => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "attempts_exceeded",
+                "Too many wrong codes",
+                format!("This code takes no more attempts, and waiting does not help. {RENEW}"),
+            ),
+            OtpError::Mismatch { attempts_remaining } => {
+                let detail = if attempts_remaining == 0 {
+                    format!("This is not the code, and it takes no more attempts. {RENEW}")
+                } else {
+                    "This is not the code. Check the digits and try again.".to_owned()
+                };
+                let mut problem =
+                    Self::new(StatusCode::UNAUTHORIZED, "otp_mismatch", "Not the code", detail);
+                problem.attempts_remaining = Some(attempts_remaining);
+                problem
+            }
+            OtpError::Unavailable(Unavailable(reason)) => {
+                // The reason is for the operator; a client can only wait.
+                eprintln!("spin-otp: database unavailable: {reason}");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "The service is unavailable",
+                    "The database did not answer in time. The request may still have taken effect; \
+                     try again in a moment.",
+                )
+                .with("retry-after", RETRY_AFTER)
+            }
+        }
+    }
+}
+
+impl From<ApiError> for Answer {
+    fn from(error: ApiError) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+impl From<OtpError> for ApiError {
+    fn from(error: OtpError) -> Self {
+        Self::Otp(error)
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(error: Unavailable) -> Self {
+        Self::Otp(error.into())
+    }
+}
+
+macro_rules! from_invalid {
+    ($($variant:ident($invalid:ty)),*) => {$(
+        impl From<$invalid> for ApiError {
+            fn from(invalid: $invalid) -> Self {
+                Self::$variant(invalid)
+            }
+        }
+    )*};
+}
+
+from_invalid!(
+    InvalidMobileNumber(InvalidMobileNumber),
+    InvalidEmail(InvalidEmail),
+    InvalidChannel(InvalidChannel),
+    InvalidOtp(InvalidCode)
+);

@@ -1,0 +1,28 @@
+//! The HTTP component of spin-otp: it maps requests to the domain ([`otp_core`]) and the domain's needs
+//! to Spin's interfaces, and decides nothing itself.
+//!
+//! Spin keeps an instance for many requests, up to 16 of them at once, so what is costly lives in the
+//! instance (see [`instance`]). Nothing on a request's path may panic: it would end all of them.
+
+mod answer;
+mod config;
+mod deadline;
+mod environment;
+mod error;
+mod health;
+mod instance;
+mod otp_calls;
+mod request;
+mod routes;
+mod store;
+
+use spin_sdk::{
+    http::{IntoResponse, Request},
+    http_service,
+};
+
+/// What Spin calls with each request.
+#[http_service]
+async fn handle(request: Request) -> impl IntoResponse {
+    routes::answer(request).await
+}

@@ -1,0 +1,53 @@
+//! What is read from a request's body.
+
+use crate::{deadline, error::ApiError};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// Longest body that is read, in bytes. The largest sensible one has a tenth of it.
+const MAX_BODY: usize = 4096;
+
+/// How long a client may take to send it.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A request's body on its way in.
+pub(crate) type Body = spin_sdk::wasip3::http_compat::IncomingBody<spin_sdk::wasip3::http::types::Request>;
+
+/// A JSON object.
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// Reads the body as JSON, whatever its content type says.
+    pub(crate) async fn read(body: Body) -> Result<Self, ApiError> {
+        let read = deadline::within(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
+        let bytes = match read {
+            Some(Ok(collected)) => collected.to_bytes(),
+            Some(Err(error)) if error.is::<LengthLimitError>() => return Err(ApiError::PayloadTooLarge),
+            Some(Err(_)) | None => {
+                return Err(ApiError::InvalidJson("The body did not arrive whole. Send it again.".to_owned()));
+            }
+        };
+        // The parser's own message is not passed on: it may repeat what was sent.
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            _ => Err(ApiError::InvalidJson(
+                "The body must be a JSON object such as {\"mobileNumber\":\"+14155550123\"}.".to_owned(),
+            )),
+        }
+    }
+
+    /// A field that may be left out, or be null.
+    pub(crate) fn optional(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(ApiError::InvalidJson(format!("{name} must be a JSON string, in quotes."))),
+        }
+    }
+
+    /// A field that the call needs.
+    pub(crate) fn required(&self, name: &'static str) -> Result<&str, ApiError> {
+        self.optional(name)?.ok_or(ApiError::MissingField(name))
+    }
+}

@@ -1,0 +1,124 @@
+//! SQLite through Spin's interface. The statements stand in `sqlite/`, one file each, with reasons.
+
+mod row;
+mod schema;
+
+use otp_core::{
+    Channel, MobileNumber, Recipient, Timestamp,
+    ports::{Guess, Judged, NewCode, StoredCode, Unavailable, Verdict},
+};
+use row::Row;
+use spin_sdk::sqlite::{Connection, Error, Value};
+
+/// How long SQLite itself waits for another writer, in milliseconds: less than the request's deadline,
+/// so that a busy database is told from a silent one.
+const BUSY_TIMEOUT: u32 = 2_000;
+
+/// A connection with the schema in place.
+pub(crate) struct Sqlite(Connection);
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sqlite")
+    }
+}
+
+impl Sqlite {
+    /// Opens the default database and brings its schema up to date.
+    pub(crate) async fn open() -> Result<Self, Unavailable> {
+        let database = Self(Connection::open_default().await.map_err(unavailable)?);
+        database.run(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT}"), []).await?;
+        // A commit survives the death of this process, of the host and of the system's other programs.
+        // Only a loss of power may take the last moments; waiting for the disk at each commit would
+        // cost most of the speed.
+        database.run("PRAGMA synchronous = NORMAL", []).await?;
+        schema::bring_up_to_date(&database).await?;
+        Ok(database)
+    }
+
+    /// Reads from the schema.
+    pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
+        self.run("SELECT 1 FROM users LIMIT 1", []).await.map(drop)
+    }
+
+    pub(crate) async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<(), Unavailable> {
+        let email = recipient.email().map(|email| email.as_str());
+        let address = match recipient {
+            Recipient::Email(address) => Some(address.as_str()),
+            Recipient::Sms { .. } => None,
+        };
+        let delivery = [recipient.channel().as_str().into(), address.into(), email.into()];
+        let parameters = code_parameters(code).into_iter().chain(delivery);
+        self.run(include_str!("sqlite/issue.sql"), parameters).await.map(drop)
+    }
+
+    pub(crate) async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Channel>, Unavailable> {
+        let rows = self.run(include_str!("sqlite/reissue.sql"), code_parameters(code)).await?;
+        rows.first().map(|row| row.channel(0)).transpose()
+    }
+
+    pub(crate) async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
+        let rows = self.run(include_str!("sqlite/find.sql"), [number.as_str().into()]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(StoredCode {
+            otp_id: row.otp_id(0)?,
+            sealed: row.blob(1)?,
+            channel: row.channel(2)?,
+            created_at: row.timestamp(3)?,
+            expires_at: row.timestamp(4)?,
+            attempts: row.integer(5)?,
+            used_at: row.optional_integer(6)?.map(Timestamp::from_unix_millis),
+        }))
+    }
+
+    pub(crate) async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
+        let parameters = [
+            guess.number.as_str().into(),
+            guess.otp_id.map(|id| id.as_str()).into(),
+            guess.check.as_bytes().into(),
+            guess.now.unix_millis().into(),
+            guess.max_attempts.get().into(),
+        ];
+        let rows = self.run(include_str!("sqlite/check.sql"), parameters).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        match row.text(0)?.parse()? {
+            // Of a user without a code the other columns are null.
+            Verdict::NotFound => Ok(None),
+            verdict => Ok(Some(Judged {
+                verdict,
+                attempts: row.integer(1)?,
+                otp_id: row.otp_id(2)?,
+                channel: row.channel(3)?,
+            })),
+        }
+    }
+
+    /// Runs one statement to its end: only then is it committed, and only then are its errors known.
+    async fn run(
+        &self,
+        statement: &str,
+        parameters: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<Row>, Unavailable> {
+        let result = self.0.execute(statement, parameters).await.map_err(unavailable)?;
+        Ok(result.collect().await.map_err(unavailable)?.into_iter().map(Row::from).collect())
+    }
+}
+
+/// The first six parameters of `issue.sql` and `reissue.sql`.
+fn code_parameters(code: &NewCode<'_>) -> [Value; 6] {
+    [
+        code.number.as_str().into(),
+        code.otp_id.as_str().into(),
+        code.sealed.clone().into(),
+        code.check.as_bytes().into(),
+        code.created_at.unix_millis().into(),
+        code.expires_at.unix_millis().into(),
+    ]
+}
+
+fn unavailable(error: Error) -> Unavailable {
+    Unavailable(match error {
+        Error::Io(reason) => format!("SQLite: {reason}"),
+        other => format!("SQLite: {other}"),
+    })
+}

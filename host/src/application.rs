@@ -1,0 +1,272 @@
+//! The component: compiled, linked, and instantiated as requests need it.
+//!
+//! Requests go through wasmtime's own [`ProxyHandler`], the one that Spin's HTTP trigger is built on,
+//! with Spin's numbers: an instance serves 128 requests, 16 of them at once, and is dropped after a
+//! second without one.
+
+use crate::{
+    bindings,
+    manifest::Manifest,
+    outbound::{AllowedHosts, OutboundHttp},
+    sqlite::{Database, Sqlite, SqliteData},
+    variables::{Variables, VariablesData},
+};
+use anyhow::{Context as _, Result, anyhow};
+use std::{
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, Store, StoreContextMut, StoreLimits, StoreLimitsBuilder,
+    component::{Component, GuestTaskId, Linker, ResourceTable},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
+    handler::{
+        HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState,
+        WorkerStatus,
+    },
+    p3::bindings::ServicePre,
+};
+
+/// Requests that an instance serves before it is dropped, as with Spin.
+const REQUESTS_PER_INSTANCE: usize = 128;
+
+/// Requests that an instance serves at once, as with Spin.
+const REQUESTS_AT_ONCE: usize = 16;
+
+/// How long an instance waits for its next request, as with Spin.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a request, or what an instance does after its answer, may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most memory of an instance, in bytes. The component uses a few megabytes.
+const MAX_MEMORY: usize = 128 * 1024 * 1024;
+
+/// What the host keeps for an instance.
+#[expect(missing_debug_implementations, reason = "WASI's contexts have none")]
+pub(crate) struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: OutboundHttp,
+    sqlite: Sqlite,
+    variables: Arc<Variables>,
+    limits: StoreLimits,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// What all instances share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) variables: Arc<Variables>,
+    pub(crate) allowed_hosts: Arc<AllowedHosts>,
+    /// `None` where the manifest grants none.
+    pub(crate) database: Option<Arc<Database>>,
+}
+
+/// A component that is ready to be instantiated.
+#[expect(missing_debug_implementations, reason = "wasmtime's parts have none")]
+pub(crate) struct Application {
+    engine: Engine,
+    service: ServicePre<State>,
+    shared: Shared,
+    /// Becomes true when instances that have nothing to do shall end.
+    stopping: watch::Receiver<bool>,
+    /// A clone in each instance: the channel closes when the last one is gone.
+    alive: mpsc::Sender<()>,
+}
+
+/// Ends an [`Application`].
+#[derive(Debug)]
+pub(crate) struct Stopper {
+    stopping: watch::Sender<bool>,
+    alive: mpsc::Receiver<()>,
+}
+
+impl Stopper {
+    /// Lets instances finish what they do after their answers, and returns when the last one is gone.
+    pub(crate) async fn stop(mut self) {
+        let _ = self.stopping.send(true);
+        let none_left = self.alive.recv().await;
+        debug_assert!(none_left.is_none());
+    }
+}
+
+impl Application {
+    /// Compiles the manifest's component, or takes it from the cache beside the manifest.
+    pub(crate) fn load(manifest: &Manifest, shared: Shared) -> Result<(Self, Stopper)> {
+        let source = &manifest.source;
+        let bytes = std::fs::read(source).with_context(|| {
+            format!("cannot read the component {}; build it first with: make build", source.display())
+        })?;
+        let mut config = Config::new();
+        config.cache(cache(&manifest.folder.join(".spin/component-cache")));
+        let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
+        let unusable = || format!("{} is not a component that this host can run", source.display());
+        let component = Component::from_binary(&engine, &bytes).map_err(anyhow::Error::from).with_context(unusable)?;
+        let instance = linker(&engine)
+            .and_then(|linker| linker.instantiate_pre(&component))
+            .map_err(anyhow::Error::from)
+            .with_context(unusable)?;
+        let service = ServicePre::new(instance).map_err(anyhow::Error::from).with_context(unusable)?;
+        let (stop, stopping) = watch::channel(false);
+        let (alive, gone) = mpsc::channel(1);
+        let application = Self { engine, service, shared, stopping, alive };
+        Ok((application, Stopper { stopping: stop, alive: gone }))
+    }
+
+    /// Starts to take requests.
+    pub(crate) fn into_handler(self) -> ProxyHandler<Self> {
+        ProxyHandler::new(self)
+    }
+
+    fn store(&self) -> Store<State> {
+        let mut wasi = WasiCtx::builder();
+        wasi.inherit_stdout().inherit_stderr();
+        let state = State {
+            table: ResourceTable::new(),
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            outbound: OutboundHttp(Arc::clone(&self.shared.allowed_hosts)),
+            sqlite: Sqlite { database: self.shared.database.clone(), table: ResourceTable::new() },
+            variables: Arc::clone(&self.shared.variables),
+            limits: StoreLimitsBuilder::new().memory_size(MAX_MEMORY).build(),
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store
+    }
+}
+
+/// Compiled components, so that only the first start compiles. Without a folder that can be written,
+/// every start does.
+fn cache(folder: &Path) -> Option<Cache> {
+    let made = std::fs::create_dir_all(folder).and_then(|()| std::path::absolute(folder));
+    let cache = made.map_err(|error| anyhow!(error)).and_then(|folder| {
+        let mut config = CacheConfig::new();
+        config.with_directory(folder);
+        Cache::new(config).map_err(anyhow::Error::from)
+    });
+    cache
+        .inspect_err(|error| {
+            tracing::warn!("the component is compiled at every start: no cache in {}: {error:#}", folder.display());
+        })
+        .ok()
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    bindings::sqlite::add_to_linker::<_, SqliteData>(&mut linker, |state: &mut State| &mut state.sqlite)?;
+    bindings::variables::add_to_linker::<_, VariablesData>(&mut linker, |state: &mut State| &state.variables)?;
+    Ok(linker)
+}
+
+impl HandlerState for Application {
+    type StoreData = State;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Worker;
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Worker>> {
+        let mut store = self.store();
+        let proxy = ProxyPre::P3(self.service.clone()).instantiate_async(&mut store).await?;
+        let mut stopping = self.stopping.clone();
+        Ok(Instance {
+            store,
+            proxy,
+            view: WasiHttpView::http,
+            expiration: Expiration {
+                sleep: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
+                stopping: Box::pin(async move {
+                    // An error is a host that is gone, and that is the end, too.
+                    let _ = stopping.wait_for(|stopping| *stopping).await;
+                }),
+                stopped: false,
+            },
+            state: Worker { _alive: self.alive.clone() },
+        })
+    }
+}
+
+/// Tells when an instance is to be dropped.
+#[expect(missing_debug_implementations, reason = "it holds futures")]
+pub(crate) struct Expiration {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    stopping: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    stopped: bool,
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, since: Instant) -> Poll<()> {
+        if !self.stopped {
+            self.stopped = self.stopping.as_mut().poll(cx).is_ready();
+        }
+        let timeout = match status {
+            WorkerStatus::Idle if self.stopped => return Poll::Ready(()),
+            WorkerStatus::Idle => IDLE_TIMEOUT,
+            WorkerStatus::Requests | WorkerStatus::PostReturn => REQUEST_TIMEOUT,
+        };
+        let deadline = (since + timeout).into();
+        if self.sleep.deadline() != deadline {
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+/// Tells which requests an instance takes.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    _alive: mpsc::Sender<()>,
+}
+
+impl WorkerState for Worker {
+    type StoreData = State;
+    type RequestData = ();
+
+    fn should_accept_request(&self, at_once: usize, total: usize) -> ShouldAccept {
+        if total >= REQUESTS_PER_INSTANCE {
+            ShouldAccept::Never
+        } else if at_once >= REQUESTS_AT_ONCE {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        _store: StoreContextMut<'_, State>,
+        _data: (),
+        _task: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
+        Box::pin(tokio::time::sleep(REQUEST_TIMEOUT))
+    }
+
+    fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
+        if let Err(error) = result {
+            tracing::error!("an instance of the component failed: {error:#}");
+        }
+        drop(store);
+    }
+}

@@ -1,0 +1,240 @@
+//! Outbound networking: `allowed_outbound_hosts`, and outbound HTTP through it.
+
+use crate::variables::Variables;
+use anyhow::{Context, Result, bail};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use url::Host;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+/// What the component may call, by scheme, host and port.
+#[derive(Debug, Default)]
+pub(crate) struct AllowedHosts(Vec<Allowed>);
+
+/// One entry. `None` stands for `*`.
+#[derive(Debug)]
+struct Allowed {
+    scheme: Option<String>,
+    host: AllowedHost,
+    port: Option<(u16, u16)>,
+}
+
+#[derive(Debug)]
+enum AllowedHost {
+    Any,
+    /// `*.example.com`, as `.example.com`
+    Below(String),
+    Exactly(Host),
+}
+
+impl AllowedHosts {
+    /// Reads the manifest's entries with its variables filled in. An entry that becomes empty allows
+    /// nothing, and the others stand.
+    pub(crate) fn resolve(templates: &[String], variables: &Variables) -> Result<Self> {
+        let mut allowed = Vec::new();
+        for template in templates {
+            let entry = || -> Result<Option<Allowed>> {
+                let entry = variables.fill(template)?;
+                let entry = entry.trim();
+                if entry.is_empty() && template.contains("{{") { Ok(None) } else { Allowed::parse(entry).map(Some) }
+            };
+            allowed.extend(entry().with_context(|| format!("allowed_outbound_hosts: {template:?}"))?);
+        }
+        Ok(Self(allowed))
+    }
+
+    /// Whether a call to this place is allowed. Without a port, the scheme's own.
+    pub(crate) fn allow(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        let (Ok(host), Some(port)) = (Host::parse(host), port.or_else(|| well_known_port(scheme))) else {
+            return false;
+        };
+        self.0.iter().any(|allowed| {
+            allowed.scheme.as_ref().is_none_or(|allowed| allowed == scheme)
+                && allowed.port.is_none_or(|(first, last)| (first..=last).contains(&port))
+                && match (&allowed.host, &host) {
+                    (AllowedHost::Any, _) => true,
+                    (AllowedHost::Below(suffix), Host::Domain(domain)) => domain.ends_with(suffix.as_str()),
+                    (AllowedHost::Below(_), _) => false,
+                    (AllowedHost::Exactly(allowed), host) => allowed == host,
+                }
+        })
+    }
+}
+
+impl Allowed {
+    fn parse(entry: &str) -> Result<Self> {
+        let Some((scheme, place)) = entry.split_once("://") else {
+            bail!("write scheme://host:port, each of which may be *");
+        };
+        let (host, port) = match place.rsplit_once(':') {
+            // The colons of an IPv6 address stand inside brackets.
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (place.strip_suffix('/').unwrap_or(place), None),
+        };
+        if scheme != "*" && !scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            bail!("the scheme is not made of letters");
+        }
+        Ok(Self {
+            scheme: (scheme != "*").then(|| scheme.to_owned()),
+            host: AllowedHost::parse(host)?,
+            port: match port {
+                Some("*") => None,
+                Some(port) => Some(ports(port.strip_suffix('/').unwrap_or(port))?),
+                None => {
+                    let port = well_known_port(scheme).context("the port is missing")?;
+                    Some((port, port))
+                }
+            },
+        })
+    }
+}
+
+impl AllowedHost {
+    fn parse(host: &str) -> Result<Self> {
+        if host == "*" {
+            return Ok(Self::Any);
+        }
+        if host.contains(['/', '@']) {
+            bail!("an entry is scheme, host and port: no path and no credentials");
+        }
+        match host.strip_prefix("*.") {
+            Some(domain) => match Host::parse(domain)? {
+                Host::Domain(domain) => Ok(Self::Below(format!(".{domain}"))),
+                _ => bail!("what follows *. must be a domain"),
+            },
+            None if host.contains('*') => bail!("* stands for a whole host or its first part"),
+            None => Ok(Self::Exactly(Host::parse(host)?)),
+        }
+    }
+}
+
+/// A port, or `first..end` without the end.
+fn ports(text: &str) -> Result<(u16, u16)> {
+    let number = |text: &str| text.parse::<u16>().with_context(|| format!("the port {text:?} is no number"));
+    match text.split_once("..") {
+        Some((first, end)) => {
+            let (first, end) = (number(first)?, number(end)?);
+            let last = end.checked_sub(1).filter(|last| *last >= first).context("the port range is empty")?;
+            Ok((first, last))
+        }
+        None => number(text).map(|port| (port, port)),
+    }
+}
+
+fn well_known_port(scheme: &str) -> Option<u16> {
+    Some(match scheme {
+        "http" => 80,
+        "https" => 443,
+        "redis" => 6379,
+        "postgres" => 5432,
+        "mysql" => 3306,
+        "mqtt" => 1883,
+        _ => return None,
+    })
+}
+
+/// Outbound HTTP of an instance: only where it is allowed to.
+#[derive(Debug)]
+pub(crate) struct OutboundHttp(pub(crate) Arc<AllowedHosts>);
+
+impl OutboundHttp {
+    fn allows(&self, uri: &http::Uri) -> bool {
+        match (uri.scheme_str(), uri.host()) {
+            (Some(scheme), Some(host)) => self.0.allow(scheme, host, uri.port_u16()),
+            _ => false,
+        }
+    }
+}
+
+type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for OutboundHttp {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let allowed = self.allows(request.uri());
+        Box::new(async move {
+            if !allowed {
+                tracing::warn!(
+                    host = request.uri().host(),
+                    "outbound request refused; add it to allowed_outbound_hosts in spin.toml"
+                );
+                return Err(Error::HttpRequestDenied);
+            }
+            let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
+            Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Box<_>))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Empty;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn allowed(entries: &[&str]) -> AllowedHosts {
+        AllowedHosts(entries.iter().map(|entry| Allowed::parse(entry).unwrap()).collect())
+    }
+
+    #[test]
+    fn scheme_host_and_port_must_all_match() {
+        let hosts = allowed(&["http://127.0.0.1:3100", "https://*.example.com", "redis://[::1]:7000..7002"]);
+        for (scheme, host, port, allow) in [
+            ("http", "127.0.0.1", Some(3100), true),
+            ("https", "127.0.0.1", Some(3100), false),
+            ("http", "127.0.0.1", Some(3101), false),
+            ("http", "127.0.0.1", None, false),
+            ("http", "127.0.0.2", Some(3100), false),
+            ("https", "a.example.com", None, true),
+            ("https", "A.EXAMPLE.com", Some(443), true),
+            ("https", "example.com", None, false),
+            ("https", "evil-example.com", None, false),
+            ("redis", "[::1]", Some(7001), true),
+            ("redis", "[::1]", Some(7002), false),
+        ] {
+            assert_eq!(hosts.allow(scheme, host, port), allow, "{scheme}://{host}:{port:?}");
+        }
+        assert!(allowed(&["*://*:*"]).allow("redis", "anything", Some(1)));
+        assert!(!AllowedHosts::default().allow("http", "127.0.0.1", None));
+    }
+
+    #[test]
+    fn what_spin_refuses_is_refused() {
+        for entry in [
+            "", "*", "example.com", "redis://:secret@host:6379", "redis://host:6379/0", "http://host/path",
+            "tcp://host", "http://host:http", "http://*a.example.com", "http://*.127.0.0.1", "h2-c://host:1",
+        ] {
+            assert!(Allowed::parse(entry).is_err(), "{entry}");
+        }
+    }
+
+    async fn send(hooks: &mut OutboundHttp, uri: String) -> Sent {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = http::Request::builder().uri(uri).body(body).unwrap();
+        Box::into_pin(hooks.send_request(request, None, Box::new(async { Ok(()) }))).await
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_out_only_where_it_is_allowed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let uri = format!("http://127.0.0.1:{port}/");
+
+        let mut denied = OutboundHttp(Arc::default());
+        assert!(matches!(send(&mut denied, uri.clone()).await, Err(Error::HttpRequestDenied)));
+
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        });
+        let mut open = OutboundHttp(Arc::new(allowed(&[&format!("http://127.0.0.1:{port}")])));
+        let (response, io) = send(&mut open, uri).await.unwrap();
+        tokio::spawn(Box::into_pin(io));
+        assert_eq!(response.status(), 204);
+    }
+}

@@ -1,0 +1,87 @@
+//! From arguments to a running server, and what is said on the way.
+
+use crate::{
+    application::{Application, Shared},
+    arguments::Arguments,
+    manifest::Manifest,
+    outbound::AllowedHosts,
+    server,
+    sqlite::Database,
+    variables::{Sources, Variables},
+};
+use anyhow::{Context, Result};
+use std::{io::IsTerminal, sync::Arc, time::{Duration, Instant}};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How long instances may go on after the last answer when the host stops.
+const INSTANCES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Logs to standard error: what `RUST_LOG` asks for, or this host's own events from `info` up.
+pub(crate) fn log_to_stderr() {
+    let default = Targets::new().with_default(tracing::Level::WARN).with_target("spin_otp_host", tracing::Level::INFO);
+    let filter = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse().ok()).unwrap_or(default);
+    let format = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(format).init();
+}
+
+/// Runs the application until it is told to stop.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let manifest = Manifest::read(&arguments.from)?;
+    let variables = Variables::resolve(&manifest, &Sources::of_process(&arguments.variables)?)?;
+    let allowed_hosts = AllowedHosts::resolve(&manifest.component.allowed_outbound_hosts, &variables)?;
+    let state_dir = arguments.state_dir.clone().unwrap_or_else(|| manifest.folder.join(".spin"));
+    let granted = !manifest.component.sqlite_databases.is_empty();
+    let database = granted.then(|| Database::in_folder(&state_dir).map(Arc::new)).transpose()?;
+
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        // Bound before the component is compiled: a taken port is said at once.
+        let listener = server::bind(&arguments.listen).await?;
+        let address = listener.local_addr()?;
+        let stop = stop_signal()?;
+        let start = Instant::now();
+        let shared = Shared {
+            variables: Arc::new(variables),
+            allowed_hosts: Arc::new(allowed_hosts),
+            database: database.clone(),
+        };
+        let set = shared.variables.set().join(", ");
+        let (application, stopper) = Application::load(&manifest, shared)?;
+
+        println!("{} listens on http://{address}", manifest.name);
+        println!("  component {} (loaded in {} ms)", manifest.source.display(), start.elapsed().as_millis());
+        if let Some(database) = &database {
+            println!("  database  SQLite in {}", database.path().display());
+        }
+        println!("  variables {}", if set.is_empty() { "all at their defaults".to_owned() } else { format!("set: {set}") });
+
+        server::serve(listener, application, stop).await?;
+        if tokio::time::timeout(INSTANCES_TIMEOUT, stopper.stop()).await.is_err() {
+            tracing::warn!("stopped with work in the background after {} s", INSTANCES_TIMEOUT.as_secs());
+        }
+        println!("{} has stopped", manifest.name);
+        Ok(())
+    })
+}
+
+/// Completes at SIGINT or SIGTERM. A second one ends the process at once.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! { _ = interrupt.recv() => 130, _ = terminate.recv() => 143 }
+        };
+        next().await;
+        let _ = sender.send(());
+        std::process::exit(next().await);
+    });
+    Ok(async move {
+        let _ = receiver.await;
+    })
+}

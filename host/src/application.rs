@@ -50,7 +50,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_MEMORY: usize = 128 * 1024 * 1024;
 
 /// What the host keeps for an instance.
-#[expect(missing_debug_implementations, reason = "WASI's contexts have none")]
 pub(crate) struct State {
     table: ResourceTable,
     wasi: WasiCtx,
@@ -83,7 +82,6 @@ pub(crate) struct Shared {
 }
 
 /// A component that is ready to be instantiated.
-#[expect(missing_debug_implementations, reason = "wasmtime's parts have none")]
 pub(crate) struct Application {
     engine: Engine,
     service: ServicePre<State>,
@@ -92,6 +90,14 @@ pub(crate) struct Application {
     stopping: watch::Receiver<bool>,
     /// A clone in each instance: the channel closes when the last one is gone.
     alive: mpsc::Sender<()>,
+}
+
+/// What [`Application::load`] gives.
+pub(crate) struct Loaded {
+    pub(crate) application: Application,
+    pub(crate) stopper: Stopper,
+    /// Whether the cache had nothing.
+    pub(crate) compiled: bool,
 }
 
 /// Ends an [`Application`].
@@ -112,13 +118,14 @@ impl Stopper {
 
 impl Application {
     /// Compiles the manifest's component, or takes it from the cache beside the manifest.
-    pub(crate) fn load(manifest: &Manifest, shared: Shared) -> Result<(Self, Stopper)> {
+    pub(crate) fn load(manifest: &Manifest, shared: Shared) -> Result<Loaded> {
         let source = &manifest.source;
         let bytes = std::fs::read(source).with_context(|| {
             format!("cannot read the component {}; build it first with: make build", source.display())
         })?;
         let mut config = Config::new();
-        config.cache(cache(&manifest.folder.join(".spin/component-cache")));
+        let cache = cache(&manifest.folder.join(".spin/component-cache"));
+        config.cache(cache.clone());
         let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
         let unusable = || format!("{} is not a component that this host can run", source.display());
         let component = Component::from_binary(&engine, &bytes).map_err(anyhow::Error::from).with_context(unusable)?;
@@ -130,7 +137,8 @@ impl Application {
         let (stop, stopping) = watch::channel(false);
         let (alive, gone) = mpsc::channel(1);
         let application = Self { engine, service, shared, stopping, alive };
-        Ok((application, Stopper { stopping: stop, alive: gone }))
+        let stopper = Stopper { stopping: stop, alive: gone };
+        Ok(Loaded { application, stopper, compiled: cache.is_none_or(|cache| cache.cache_hits() == 0) })
     }
 
     /// Starts to take requests.
@@ -209,7 +217,6 @@ impl HandlerState for Application {
 }
 
 /// Tells when an instance is to be dropped.
-#[expect(missing_debug_implementations, reason = "it holds futures")]
 pub(crate) struct Expiration {
     sleep: Pin<Box<tokio::time::Sleep>>,
     stopping: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,

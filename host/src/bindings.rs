@@ -1,7 +1,6 @@
 //! What `wit/` says, as Rust traits.
 
-#![expect(clippy::all, missing_debug_implementations, unreachable_pub, reason = "generated")]
-#![allow(unsafe_code, reason = "generated")]
+#![allow(clippy::all, clippy::pedantic, reason = "generated")]
 
 wasmtime::component::bindgen!({
     path: "../wit",

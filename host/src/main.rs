@@ -25,8 +25,9 @@ fn main() -> ExitCode {
     match startup::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, outermost context first: what failed, why, and what to do.
-            eprintln!("error: {error:#}");
+            // One line, whatever is in it, outermost context first: what failed, why, and what to do.
+            let words = format!("{error:#}");
+            eprintln!("error: {}", words.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::FAILURE
         }
     }

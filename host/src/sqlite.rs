@@ -63,6 +63,7 @@ impl Database {
 }
 
 /// A guest's connection. Cheap to clone; the last one closes it.
+#[expect(unreachable_pub, reason = "the generated bindings export it again")]
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Shared>);
 
@@ -91,8 +92,8 @@ impl Connection {
         let (sender, receiver) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let mut columns = Vec::new();
-            let rows = shared.run(&statement, &parameters, &mut columns);
-            // A guest that gave up waiting hears nothing more; what it asked for has happened.
+            let rows = shared.run(&statement, &parameters, &mut columns, || sender.is_closed());
+            // A guest that has given up since hears nothing more; what it asked for has happened.
             let _ = sender.send((columns, rows));
         });
         receiver.await.unwrap_or_else(|_| (Vec::new(), Err(Error::Io("the statement panicked".to_owned()))))
@@ -105,6 +106,7 @@ impl Shared {
         statement: &str,
         parameters: &[Value],
         columns: &mut Vec<String>,
+        abandoned: impl Fn() -> bool,
     ) -> Result<Vec<RowResult>, Error> {
         // A statement that panicked leaves nothing half done that SQLite would not roll back.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,6 +120,10 @@ impl Shared {
             columns.extend(prepared.column_names().into_iter().map(str::to_owned));
             if !prepared.readonly() && open.transaction.is_none() {
                 turn = Some(Arc::clone(&self.turn).blocking_lock_owned());
+            }
+            // Behind a writer that hangs, what nobody waits for any more would only lengthen the queue.
+            if abandoned() {
+                return Err(Error::Io("nobody waits for this statement any more".to_owned()));
             }
             collect(&mut prepared, parameters)
         };

@@ -50,17 +50,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             database: database.clone(),
         };
         let set = shared.variables.set().join(", ");
-        let (application, stopper) = Application::load(&manifest, shared)?;
+        let loaded = Application::load(&manifest, shared)?;
+        let how = if loaded.compiled { "compiled" } else { "from the cache" };
 
         println!("{} listens on http://{address}", manifest.name);
-        println!("  component {} (loaded in {} ms)", manifest.source.display(), start.elapsed().as_millis());
+        println!("  component {}, {how} in {} ms", manifest.source.display(), start.elapsed().as_millis());
         if let Some(database) = &database {
             println!("  database  SQLite in {}", database.path().display());
         }
         println!("  variables {}", if set.is_empty() { "all at their defaults".to_owned() } else { format!("set: {set}") });
 
-        server::serve(listener, application, stop).await?;
-        if tokio::time::timeout(INSTANCES_TIMEOUT, stopper.stop()).await.is_err() {
+        server::serve(listener, loaded.application, stop).await?;
+        if tokio::time::timeout(INSTANCES_TIMEOUT, loaded.stopper.stop()).await.is_err() {
             tracing::warn!("stopped with work in the background after {} s", INSTANCES_TIMEOUT.as_secs());
         }
         println!("{} has stopped", manifest.name);

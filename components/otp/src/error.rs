@@ -1,6 +1,6 @@
 //! Every way in which a request is refused, and the one place that knows statuses and codes.
 
-use crate::{answer::Answer, config::Misconfiguration};
+use crate::{answer::Answer, config::Misconfiguration, health::Dependencies, log};
 use otp_core::{InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable};
 use serde::Serialize;
 use spin_sdk::http::{HeaderValue, StatusCode};
@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     InvalidOtp(InvalidCode),
     /// 401, 404, 410, 429 or 503: what the domain said.
     Otp(OtpError),
+    /// 503: a dependency that every call needs is away.
+    NotReady(Unavailable, Dependencies),
     /// 503: nothing is served until the operator has mended it.
     Misconfigured(Vec<Misconfiguration>),
 }
@@ -41,6 +43,7 @@ pub(crate) struct Problem {
     /// What to do next. Never repeats a secret.
     detail: String,
     attempts_remaining: Option<i64>,
+    dependencies: Option<Dependencies>,
     pub(crate) fields: Vec<(&'static str, HeaderValue)>,
 }
 
@@ -55,6 +58,8 @@ pub(crate) struct ProblemBody<'a> {
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts_remaining: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependencies: Option<&'a Dependencies>,
 }
 
 /// Seconds after which a client may try again when a dependency was away.
@@ -62,7 +67,15 @@ const RETRY_AFTER: &str = "1";
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, title, detail: detail.into(), attempts_remaining: None, fields: Vec::new() }
+        Self {
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            attempts_remaining: None,
+            dependencies: None,
+            fields: Vec::new(),
+        }
     }
 
     fn with(mut self, field: &'static str, value: &'static str) -> Self {
@@ -78,6 +91,7 @@ impl Problem {
             detail: &self.detail,
             code: self.code,
             attempts_remaining: self.attempts_remaining,
+            dependencies: self.dependencies.as_ref(),
         }
     }
 }
@@ -133,6 +147,9 @@ impl From<ApiError> for Problem {
                 format!("{reason}. This did not count as an attempt."),
             ),
             ApiError::Otp(error) => error.into(),
+            ApiError::NotReady(unavailable, dependencies) => {
+                Self { dependencies: Some(dependencies), ..OtpError::from(unavailable).into() }
+            }
             ApiError::Misconfigured(faults) => {
                 let faults: Vec<_> = faults.iter().map(Misconfiguration::to_string).collect();
                 Self::new(
@@ -181,7 +198,7 @@ impl From<OtpError> for Problem {
             }
             OtpError::Unavailable(Unavailable(reason)) => {
                 // The reason is for the operator; a client can only wait.
-                eprintln!("spin-otp: database unavailable: {reason}");
+                log::line(format_args!("database unavailable: {reason}"));
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "unavailable",
@@ -204,12 +221,6 @@ impl From<ApiError> for Answer {
 impl From<OtpError> for ApiError {
     fn from(error: OtpError) -> Self {
         Self::Otp(error)
-    }
-}
-
-impl From<Unavailable> for ApiError {
-    fn from(error: Unavailable) -> Self {
-        Self::Otp(error.into())
     }
 }
 

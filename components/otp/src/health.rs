@@ -22,12 +22,13 @@ struct Ready<'a> {
     warnings: &'a [&'static str],
 }
 
-#[derive(Serialize)]
-struct Dependencies {
+/// What the service depends on, and how each is doing.
+#[derive(Debug, Serialize)]
+pub(crate) struct Dependencies {
     database: Dependency,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Dependency {
     kind: &'static str,
     status: &'static str,
@@ -52,19 +53,15 @@ pub(crate) async fn ready() -> Result<Answer, ApiError> {
     if let Some(answer) = LAST.with_borrow(|last| last.as_ref().and_then(fresh)) {
         return Ok(answer);
     }
-    let store = Store;
-    let answer = match store.ping().await {
-        Ok(()) => Answer::json(
-            StatusCode::OK,
-            &Ready {
-                status: "ready",
-                dependencies: Dependencies {
-                    database: Dependency { kind: store.kind(), status: "up" },
-                },
-                warnings: &config.warnings,
-            },
-        ),
-        Err(unavailable) => ApiError::from(unavailable).into(),
+    let pinged = Store.ping().await;
+    let status = if pinged.is_ok() { "up" } else { "down" };
+    let dependencies = Dependencies { database: Dependency { kind: Store.kind(), status } };
+    let answer = match pinged {
+        Ok(()) => {
+            let ready = Ready { status: "ready", dependencies, warnings: &config.warnings };
+            Answer::json(StatusCode::OK, &ready)
+        }
+        Err(unavailable) => ApiError::NotReady(unavailable, dependencies).into(),
     };
     LAST.set(Some((Environment.now(), answer.clone())));
     Ok(answer)

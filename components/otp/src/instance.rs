@@ -6,6 +6,7 @@
 use crate::{
     config::{Config, Misconfiguration},
     error::ApiError,
+    log,
     store::sqlite::Sqlite,
 };
 use otp_core::ports::Unavailable;
@@ -23,8 +24,9 @@ pub(crate) async fn config() -> Result<Rc<Config>, ApiError> {
     }
     let config = Config::load().await.map(Rc::new);
     match &config {
-        Ok(config) => config.warnings.iter().for_each(|warning| eprintln!("spin-otp: warning: {warning}")),
-        Err(faults) => faults.iter().for_each(|fault| eprintln!("spin-otp: misconfigured: {fault}")),
+        Ok(config) if config.warnings.is_empty() => {}
+        Ok(config) => log::line(format_args!("warning: {}", config.warnings.join("; "))),
+        Err(faults) => faults.iter().for_each(|fault| log::line(format_args!("misconfigured: {fault}"))),
     }
     CONFIG.set(Some(config.clone()));
     config.map_err(ApiError::Misconfigured)

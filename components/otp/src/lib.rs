@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod health;
 mod instance;
+mod log;
 mod otp_calls;
 mod request;
 mod routes;

@@ -14,7 +14,7 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_millis(2_500);
 
 /// The database of this instance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Store;
 
 impl Store {

@@ -58,12 +58,13 @@ impl MobileNumber {
         let number = PHONE_NUMBER_UTIL
             .parse(&digits, region.map(|region| region.0))
             .map_err(|_| InvalidMobileNumber::Invalid)?;
-        if !number.is_valid() {
-            return Err(InvalidMobileNumber::Invalid);
-        }
-        match no_mobile(number.get_type()) {
-            Some(kind) => Err(InvalidMobileNumber::NotMobile(kind)),
-            None => Ok(Self(number.format_as(PhoneNumberFormat::E164).into_owned())),
+        match number.get_type() {
+            // A number is valid if it has a type: to ask is_valid as well would match it all over again.
+            PhoneNumberType::Unknown => Err(InvalidMobileNumber::Invalid),
+            kind => match no_mobile(kind) {
+                Some(kind) => Err(InvalidMobileNumber::NotMobile(kind)),
+                None => Ok(Self(number.format_as(PhoneNumberFormat::E164).into_owned())),
+            },
         }
     }
 

@@ -5,7 +5,7 @@ mod schema;
 
 use otp_core::{
     Channel, MobileNumber, Recipient, Timestamp,
-    ports::{Guess, Judged, NewCode, StoredCode, Unavailable, Verdict},
+    ports::{Database, Guess, Judged, NewCode, StoredCode, Unavailable, Verdict},
 };
 use row::Row;
 use spin_sdk::sqlite::{Connection, Error, Value};
@@ -41,7 +41,19 @@ impl Sqlite {
         self.run("SELECT 1 FROM users LIMIT 1", []).await.map(drop)
     }
 
-    pub(crate) async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<(), Unavailable> {
+    /// Runs one statement to its end: only then is it committed, and only then are its errors known.
+    async fn run(
+        &self,
+        statement: &str,
+        parameters: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<Row>, Unavailable> {
+        let result = self.0.execute(statement, parameters).await.map_err(unavailable)?;
+        Ok(result.collect().await.map_err(unavailable)?.into_iter().map(Row::from).collect())
+    }
+}
+
+impl Database for Sqlite {
+    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<(), Unavailable> {
         let email = recipient.email().map(|email| email.as_str());
         let address = match recipient {
             Recipient::Email(address) => Some(address.as_str()),
@@ -52,12 +64,12 @@ impl Sqlite {
         self.run(include_str!("sqlite/issue.sql"), parameters).await.map(drop)
     }
 
-    pub(crate) async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Channel>, Unavailable> {
+    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Channel>, Unavailable> {
         let rows = self.run(include_str!("sqlite/reissue.sql"), code_parameters(code)).await?;
         rows.first().map(|row| row.channel(0)).transpose()
     }
 
-    pub(crate) async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
+    async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
         let rows = self.run(include_str!("sqlite/find.sql"), [number.as_str().into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(StoredCode {
@@ -71,7 +83,7 @@ impl Sqlite {
         }))
     }
 
-    pub(crate) async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
+    async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
         let parameters = [
             guess.number.as_str().into(),
             guess.otp_id.map(|id| id.as_str()).into(),
@@ -91,16 +103,6 @@ impl Sqlite {
                 channel: row.channel(3)?,
             })),
         }
-    }
-
-    /// Runs one statement to its end: only then is it committed, and only then are its errors known.
-    async fn run(
-        &self,
-        statement: &str,
-        parameters: impl IntoIterator<Item = Value>,
-    ) -> Result<Vec<Row>, Unavailable> {
-        let result = self.0.execute(statement, parameters).await.map_err(unavailable)?;
-        Ok(result.collect().await.map_err(unavailable)?.into_iter().map(Row::from).collect())
     }
 }
 

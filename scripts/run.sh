@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Serves on LISTEN with HOST (spin or embedded), keeps the database in STATE_DIR, and says what to try.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+: "${LISTEN:=127.0.0.1:3000}" "${STATE_DIR:=.spin}" "${HOST:=embedded}"
+url=http://$LISTEN
+
+case "$HOST" in
+  embedded) serve=(target/release/spin-otp-host --listen "$LISTEN" --state-dir "$STATE_DIR") ;;
+  spin)
+    command -v spin >/dev/null || {
+      echo "HOST=spin, but there is no spin on the PATH. Install it (https://spinframework.dev), or use HOST=embedded." >&2
+      exit 1
+    }
+    serve=(spin up --listen "$LISTEN" --state-dir "$STATE_DIR")
+    ;;
+  *)
+    echo "HOST is $HOST; it is either spin or embedded." >&2
+    exit 1
+    ;;
+esac
+
+answers() { (exec 3<>"/dev/tcp/${LISTEN%:*}/${LISTEN##*:}") 2>/dev/null; }
+
+# Says what to try as soon as the service listens, unless something else did so before.
+if ! answers; then
+  (
+    for _ in $(seq 300); do
+      if answers; then
+        sleep 0.3
+        cat <<TRY
+
+Try it:
+  curl -d '{"mobileNumber":"+14155550123"}' $url/generate-otp
+  curl -d '{"mobileNumber":"+14155550123"}' $url/resend-otp
+  curl -d '{"mobileNumber":"+14155550123","otp":"the code"}' $url/verify-otp
+
+Ctrl-C stops it.
+TRY
+        exit
+      fi
+      # The service ended instead.
+      kill -0 $$ 2>/dev/null || exit
+      sleep 0.1
+    done
+  ) &
+fi
+
+exec "${serve[@]}"

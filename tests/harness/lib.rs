@@ -1,0 +1,47 @@
+//! Starts the service as a user would, talks to it over HTTP, and keeps everything in a folder of its
+//! own: nothing here touches a developer's own servers or files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness that cannot go on has to stop the test")]
+
+mod client;
+mod service;
+
+pub use client::{Client, Response};
+pub use service::{Builder, Service, repository, unused_address};
+
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+
+/// A mobile number that no other test of this run uses, in a range that belongs to nobody
+/// (+1 415 555 …).
+pub fn number() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("+1415555{:04}", NEXT.fetch_add(1, Ordering::Relaxed) % 10_000)
+}
+
+/// Numbers in bulk, for load: `index` up to 999,999, all different from [`number`]'s.
+pub fn bulk_number(index: u32) -> String {
+    format!("+1212{:07}", 2_000_000 + index)
+}
+
+/// Runs `call` on that many threads, all let go at the same moment, and gathers what each returns.
+pub fn at_once<T: Send>(threads: usize, call: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(threads);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|index| {
+                let (start, call) = (&start, &call);
+                scope.spawn(move || {
+                    start.wait();
+                    call(index)
+                })
+            })
+            .collect();
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}

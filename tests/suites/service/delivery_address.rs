@@ -1,0 +1,73 @@
+//! Which address a user has, and when it counts as verified. No answer tells, so the database has to.
+
+use harness::{Client, Service, number};
+use serde_json::json;
+
+/// email, whether it is verified, and the pending one
+type Addresses = (Option<String>, bool, Option<String>);
+
+fn addresses(service: &Service, number: &str) -> Addresses {
+    let database = rusqlite::Connection::open(service.database()).unwrap();
+    let query = "SELECT email, email_verified_at IS NOT NULL, pending_email FROM users WHERE mobile_number = ?1";
+    database.query_row(query, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+}
+
+fn generate(client: &Client, number: &str, channel: &str, email: &str) -> String {
+    let body = json!({ "mobileNumber": number, "channel": channel, "email": email });
+    client.post("/generate-otp", &body).expect(201)["otp"].as_str().unwrap().to_owned()
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn only_a_code_that_went_to_an_address_verifies_it() {
+    let service = Service::start();
+    let (client, number) = (service.client(), number());
+
+    let otp = generate(&client, &number, "sms", "one@Example.com");
+    client.verify(&number, &otp).expect(200);
+    assert_eq!(addresses(&service, &number), (some("one@example.com"), false, None));
+
+    // Not verified yet, so another one takes its place.
+    let otp = generate(&client, &number, "email", "two@example.com");
+    assert_eq!(addresses(&service, &number), (some("two@example.com"), false, None));
+    assert_eq!(client.verify(&number, &otp).expect(200)["channel"], "email");
+    assert_eq!(addresses(&service, &number), (some("two@example.com"), true, None));
+}
+
+#[test]
+fn a_verified_address_stays_until_the_new_one_is_verified() {
+    let service = Service::start();
+    let (client, number) = (service.client(), number());
+    let otp = generate(&client, &number, "email", "old@example.com");
+    client.verify(&number, &otp).expect(200);
+
+    // By text message, the new address is noted and proved by nothing.
+    let otp = generate(&client, &number, "sms", "new@example.com");
+    client.verify(&number, &otp).expect(200);
+    assert_eq!(addresses(&service, &number), (some("old@example.com"), true, some("new@example.com")));
+
+    // A wrong guess proves nothing either.
+    let otp = generate(&client, &number, "email", "new@example.com");
+    let wrong = if otp == "000000" { "000001" } else { "000000" };
+    client.verify(&number, wrong).expect_problem(401, "otp_mismatch");
+    assert_eq!(addresses(&service, &number), (some("old@example.com"), true, some("new@example.com")));
+
+    client.verify(&number, &otp).expect(200);
+    assert_eq!(addresses(&service, &number), (some("new@example.com"), true, None));
+}
+
+#[test]
+fn a_code_that_went_to_a_former_address_does_not_verify_the_present_one() {
+    let service = Service::start();
+    let (client, number) = (service.client(), number());
+    let otp = generate(&client, &number, "email", "old@example.com");
+    client.verify(&number, &otp).expect(200);
+    generate(&client, &number, "email", "first@example.com");
+    // Regenerated to the same address, while another one is told by text message only.
+    let otp = client.regenerate(&number).expect(201)["otp"].as_str().unwrap().to_owned();
+    client.verify(&number, &otp).expect(200);
+    assert_eq!(addresses(&service, &number), (some("first@example.com"), true, None));
+}

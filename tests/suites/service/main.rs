@@ -1,0 +1,19 @@
+//! What the service promises over HTTP, whoever hosts it. One file a capability.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bad_input;
+mod configuration;
+mod contract;
+mod delivery_address;
+mod durability;
+mod expiry;
+mod generate;
+mod health;
+mod outage;
+mod readme;
+mod regenerate;
+mod resend;
+mod schema;
+mod secrets;
+mod verify;

@@ -1,0 +1,62 @@
+//! A database that hangs, is damaged or is away.
+
+use harness::{Service, at_once, number};
+use rusqlite::Connection;
+use std::time::{Duration, Instant};
+
+/// What a client waits at most, whatever hangs.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[test]
+fn while_another_process_holds_the_write_lock_writes_hear_503_in_time_and_reads_go_on() {
+    let service = Service::start();
+    let client = service.client();
+    let known = number();
+    let otp = client.generate(&known)["otp"].as_str().unwrap().to_owned();
+
+    let other = Connection::open(service.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answers = at_once(8, |_| {
+        let start = Instant::now();
+        (client.regenerate(&known), start.elapsed())
+    });
+    for (answer, took) in answers {
+        answer.expect_problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(took < PATIENCE, "{took:?}");
+    }
+    assert_eq!(client.resend(&known).expect(200)["otp"], otp.as_str());
+    other.execute_batch("ROLLBACK").unwrap();
+
+    // What was given up on may have happened since, or not; the service is as it was.
+    let fresh = client.regenerate(&known).expect(201);
+    client.verify(&known, fresh["otp"].as_str().unwrap()).expect(200);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_not_ready_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sqlite_db.db");
+    let garbage = "this is no database ".repeat(500);
+    std::fs::write(&file, &garbage).unwrap();
+    let service = Service::builder().state(folder.path()).start();
+    let client = service.client();
+    let start = Instant::now();
+    let answer = client.get("/readyz");
+    let problem = answer.expect_problem(503, "unavailable");
+    assert_eq!(problem["dependencies"]["database"]["status"], "down");
+    assert!(start.elapsed() < PATIENCE);
+    assert_eq!(answer.header("retry-after"), "1");
+    client.resend(&number()).expect_problem(503, "unavailable");
+    client.get("/healthz").expect(200);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), garbage);
+
+    // Mended, it serves again without a restart.
+    std::fs::remove_file(&file).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while client.get("/readyz").status != 200 {
+        assert!(Instant::now() < deadline, "{}", service.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    client.generate(&number());
+}

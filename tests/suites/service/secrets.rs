@@ -1,0 +1,74 @@
+//! No code, key or whole number where it does not belong.
+
+use harness::{Service, number};
+use serde_json::json;
+use std::path::Path;
+
+/// 32 bytes, and nobody's.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+fn bytes_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.display().to_string(), std::fs::read(path).unwrap())
+        })
+        .collect()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
+    // Ten digits: six would collide with time stamps.
+    let mut service = Service::builder()
+        .variable("otp_length", "10")
+        .variable("encryption_keys", &format!("k1:{KEY}"))
+        .variable("index_key", KEY)
+        .start();
+    let client = service.client();
+    let mut secrets = Vec::new();
+    let mut numbers = Vec::new();
+    for index in 0..30 {
+        let number = number();
+        let email = format!("user{index}@example.com");
+        let body = json!({ "mobileNumber": number, "email": email, "channel": "email" });
+        for answer in [
+            client.post("/generate-otp", &body).expect(201),
+            client.resend(&number).expect(200),
+            client.regenerate(&number).expect(201),
+        ] {
+            secrets.push(answer["otp"].as_str().unwrap().to_owned());
+        }
+        let guess = format!("98765{:05}", index * 7);
+        client.verify(&number, &guess).expect_problem(401, "otp_mismatch");
+        client.verify(&number, &format!("{guess}1")).expect_problem(422, "invalid_otp");
+        client.verify(&number, secrets.last().unwrap()).expect(200);
+        client.get(&format!("/users/{number}")).expect_problem(404, "not_found");
+        client.get(&format!("/verify-otp?otp={guess}&mobileNumber={number}")).expect_problem(405, "method_not_allowed");
+        secrets.push(guess);
+        numbers.push(number);
+    }
+    let scan = |service: &Service| {
+        let files = bytes_below(&service.state());
+        assert!(files.iter().any(|(name, bytes)| name.ends_with(".db") && bytes.len() > 4096));
+        // The scan would find one: the numbers are there.
+        assert!(files.iter().any(|(_, bytes)| holds(bytes, &numbers[0])));
+        for secret in &secrets {
+            for (name, bytes) in &files {
+                assert!(!holds(bytes, secret), "a code stands in {name}");
+            }
+            assert!(!service.log().contains(secret.as_str()), "a code stands in the log");
+        }
+        for number in &numbers {
+            assert!(!service.log().contains(&number[1..]), "a number stands in the log");
+        }
+        assert!(!service.log().contains(KEY), "a key stands in the log");
+    };
+    scan(&service);
+    service.terminate();
+    scan(&service);
+}

@@ -1,12 +1,16 @@
 //! What is read from a request's body.
 
 use crate::{deadline, error::ApiError};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// Longest body that is read, in bytes. The largest sensible one has a tenth of it.
 const MAX_BODY: usize = 4096;
+
+/// What is read and thrown away of a longer one, in bytes. A client that is still sending when it is
+/// refused and cut off may never see why.
+const MAX_DISCARDED: usize = 1024 * 1024;
 
 /// How long a client may take to send it.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -20,14 +24,7 @@ pub(crate) struct Fields(Map<String, Value>);
 impl Fields {
     /// Reads the body as JSON, whatever its content type says.
     pub(crate) async fn read(body: Body) -> Result<Self, ApiError> {
-        let read = deadline::within(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
-        let bytes = match read {
-            Some(Ok(collected)) => collected.to_bytes(),
-            Some(Err(error)) if error.is::<LengthLimitError>() => return Err(ApiError::PayloadTooLarge),
-            Some(Err(_)) | None => {
-                return Err(ApiError::InvalidJson("The body did not arrive whole. Send it again.".to_owned()));
-            }
-        };
+        let bytes = deadline::within(BODY_DEADLINE, read(body)).await.unwrap_or_else(|| Err(incomplete()))?;
         // The parser's own message is not passed on: it may repeat what was sent.
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
@@ -50,4 +47,25 @@ impl Fields {
     pub(crate) fn required(&self, name: &'static str) -> Result<&str, ApiError> {
         self.optional(name)?.ok_or(ApiError::MissingField(name))
     }
+}
+
+async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| incomplete())?;
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len();
+        if length > MAX_DISCARDED {
+            break;
+        }
+        if length <= MAX_BODY {
+            bytes.extend_from_slice(data);
+        }
+    }
+    if length > MAX_BODY { Err(ApiError::PayloadTooLarge) } else { Ok(bytes) }
+}
+
+fn incomplete() -> ApiError {
+    ApiError::InvalidJson("The body did not arrive whole. Send it again.".to_owned())
 }

@@ -14,7 +14,7 @@ fn steps() -> Vec<String> {
 
 fn tables(database: &Connection) -> Vec<String> {
     let mut query = database.prepare("SELECT sql FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
-    query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    query.query_map([], |row| row.get::<_, String>(0)).unwrap().map(|sql| sql.unwrap().trim_end().to_owned()).collect()
 }
 
 fn version(database: &Connection) -> usize {

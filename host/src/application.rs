@@ -128,7 +128,8 @@ impl Application {
         config.cache(cache.clone());
         let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
         let unusable = || format!("{} is not a component that this host can run", source.display());
-        let component = Component::from_binary(&engine, &bytes).map_err(anyhow::Error::from).with_context(unusable)?;
+        let component =
+            Component::from_binary(&engine, &bytes).map_err(anyhow::Error::from).with_context(unusable)?;
         let instance = linker(&engine)
             .and_then(|linker| linker.instantiate_pre(&component))
             .map_err(anyhow::Error::from)
@@ -175,7 +176,10 @@ fn cache(folder: &Path) -> Option<Cache> {
     });
     cache
         .inspect_err(|error| {
-            tracing::warn!("the component is compiled at every start: no cache in {}: {error:#}", folder.display());
+            tracing::warn!(
+                "the component is compiled at every start: no cache in {}: {error:#}",
+                folder.display()
+            );
         })
         .ok()
 }
@@ -186,7 +190,9 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     bindings::sqlite::add_to_linker::<_, SqliteData>(&mut linker, |state: &mut State| &mut state.sqlite)?;
-    bindings::variables::add_to_linker::<_, VariablesData>(&mut linker, |state: &mut State| &state.variables)?;
+    bindings::variables::add_to_linker::<_, VariablesData>(&mut linker, |state: &mut State| {
+        &state.variables
+    })?;
     Ok(linker)
 }
 
@@ -224,7 +230,12 @@ pub(crate) struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, since: Instant) -> Poll<()> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        status: WorkerStatus,
+        since: Instant,
+    ) -> Poll<()> {
         if !self.stopped {
             self.stopped = self.stopping.as_mut().poll(cx).is_ready();
         }

@@ -36,7 +36,11 @@ impl AllowedHosts {
             let entry = || -> Result<Option<Allowed>> {
                 let entry = variables.fill(template)?;
                 let entry = entry.trim();
-                if entry.is_empty() && template.contains("{{") { Ok(None) } else { Allowed::parse(entry).map(Some) }
+                if entry.is_empty() && template.contains("{{") {
+                    Ok(None)
+                } else {
+                    Allowed::parse(entry).map(Some)
+                }
             };
             allowed.extend(entry().with_context(|| format!("allowed_outbound_hosts: {template:?}"))?);
         }
@@ -205,8 +209,17 @@ mod tests {
     #[test]
     fn what_spin_refuses_is_refused() {
         for entry in [
-            "", "*", "example.com", "redis://:secret@host:6379", "redis://host:6379/0", "http://host/path",
-            "tcp://host", "http://host:http", "http://*a.example.com", "http://*.127.0.0.1", "h2-c://host:1",
+            "",
+            "*",
+            "example.com",
+            "redis://:secret@host:6379",
+            "redis://host:6379/0",
+            "http://host/path",
+            "tcp://host",
+            "http://host:http",
+            "http://*a.example.com",
+            "http://*.127.0.0.1",
+            "h2-c://host:1",
         ] {
             assert!(Allowed::parse(entry).is_err(), "{entry}");
         }

@@ -63,7 +63,11 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
 }
 
 /// Serves until `stop` completes, then lets the requests in flight end.
-pub(crate) async fn serve(listener: TcpListener, application: Application, stop: impl Future<Output = ()>) -> Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    application: Application,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
     let server =
         Server { handler: application.into_handler(), requests: Arc::new(Semaphore::new(MAX_REQUESTS)) };
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -99,13 +103,21 @@ pub(crate) async fn serve(listener: TcpListener, application: Application, stop:
     drop(server);
     drop(draining);
     let _ = drain.send(());
-    if tokio::time::timeout(DRAIN_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, async { while tasks.join_next().await.is_some() {} })
+        .await
+        .is_err()
+    {
         tracing::warn!("stopped with requests in flight after {} s", DRAIN_TIMEOUT.as_secs());
     }
     Ok(())
 }
 
-async fn connection(stream: TcpStream, client: SocketAddr, server: Server, mut draining: watch::Receiver<()>) {
+async fn connection(
+    stream: TcpStream,
+    client: SocketAddr,
+    server: Server,
+    mut draining: watch::Receiver<()>,
+) {
     // Or a client that keeps its connection waits 40 ms for a delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("cannot switch Nagle's algorithm off: {error}");
@@ -150,7 +162,11 @@ async fn answer(request: Request<Incoming>, client: SocketAddr, server: &Server)
     response
 }
 
-async fn component(mut request: Request<Incoming>, client: SocketAddr, server: &Server) -> Response<WasiBody> {
+async fn component(
+    mut request: Request<Incoming>,
+    client: SocketAddr,
+    server: &Server,
+) -> Response<WasiBody> {
     match headers::absolute_uri(request.uri(), request.headers()) {
         Ok(uri) => {
             headers::append_spin_headers(request.headers_mut(), &uri, client);
@@ -176,7 +192,9 @@ fn text(status: StatusCode, body: &'static str) -> Response<WasiBody> {
     let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

@@ -11,9 +11,7 @@
 
 use crate::{
     application::State,
-    bindings::sqlite::{
-        Error, Host, HostConnection, HostConnectionWithStore, RowResult, Value,
-    },
+    bindings::sqlite::{Error, Host, HostConnection, HostConnectionWithStore, RowResult, Value},
     manifest::DEFAULT_DATABASE,
 };
 use anyhow::{Context as _, Result};

@@ -10,7 +10,11 @@ use crate::{
     variables::{Sources, Variables},
 };
 use anyhow::{Context, Result};
-use std::{io::IsTerminal, sync::Arc, time::{Duration, Instant}};
+use std::{
+    io::IsTerminal,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -19,7 +23,8 @@ const INSTANCES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Logs to standard error: what `RUST_LOG` asks for, or this host's own events from `info` up.
 pub(crate) fn log_to_stderr() {
-    let default = Targets::new().with_default(tracing::Level::WARN).with_target("spin_otp_host", tracing::Level::INFO);
+    let default =
+        Targets::new().with_default(tracing::Level::WARN).with_target("spin_otp_host", tracing::Level::INFO);
     let filter = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse().ok()).unwrap_or(default);
     let format = tracing_subscriber::fmt::layer()
         .with_target(false)
@@ -58,7 +63,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         if let Some(database) = &database {
             println!("  database  SQLite in {}", database.path().display());
         }
-        println!("  variables {}", if set.is_empty() { "all at their defaults".to_owned() } else { format!("set: {set}") });
+        println!(
+            "  variables {}",
+            if set.is_empty() { "all at their defaults".to_owned() } else { format!("set: {set}") }
+        );
 
         server::serve(listener, loaded.application, stop).await?;
         if tokio::time::timeout(INSTANCES_TIMEOUT, loaded.stopper.stop()).await.is_err() {

@@ -61,8 +61,9 @@ impl Variables {
         let declared = &manifest.variables;
         let mut arguments = HashMap::new();
         for argument in &sources.arguments {
-            let (name, value) =
-                argument.split_once('=').with_context(|| format!("--variable {argument}: write NAME=VALUE"))?;
+            let (name, value) = argument
+                .split_once('=')
+                .with_context(|| format!("--variable {argument}: write NAME=VALUE"))?;
             known(declared, name, &format!("--variable {name}"))?;
             arguments.insert(name, value);
         }

@@ -1,7 +1,11 @@
 //! Starts the service as a user would, talks to it over HTTP, and keeps everything in a folder of its
 //! own: nothing here touches a developer's own servers or files.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness that cannot go on has to stop the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a harness that cannot go on has to stop the test"
+)]
 
 mod client;
 mod service;

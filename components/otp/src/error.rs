@@ -1,7 +1,9 @@
 //! Every way in which a request is refused, and the one place that knows statuses and codes.
 
 use crate::{answer::Answer, config::Misconfiguration, health::Dependencies, log};
-use otp_core::{InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable};
+use otp_core::{
+    InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable,
+};
 use serde::Serialize;
 use spin_sdk::http::{HeaderValue, StatusCode};
 
@@ -128,12 +130,9 @@ impl From<ApiError> for Problem {
                 "The body is too large",
                 "A body has at most 4096 bytes.",
             ),
-            ApiError::InvalidMobileNumber(reason) => Self::new(
-                UNFIT,
-                "invalid_mobile_number",
-                "Not a mobile number",
-                format!("{reason}."),
-            ),
+            ApiError::InvalidMobileNumber(reason) => {
+                Self::new(UNFIT, "invalid_mobile_number", "Not a mobile number", format!("{reason}."))
+            }
             ApiError::InvalidEmail(reason) => {
                 Self::new(UNFIT, "invalid_email", "Not a mail address", format!("{reason}."))
             }
@@ -191,8 +190,7 @@ impl From<OtpError> for Problem {
                 } else {
                     "This is not the code. Check the digits and try again.".to_owned()
                 };
-                let mut problem =
-                    Self::new(StatusCode::UNAUTHORIZED, "otp_mismatch", "Not the code", detail);
+                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "otp_mismatch", "Not the code", detail);
                 problem.attempts_remaining = Some(attempts_remaining);
                 problem
             }

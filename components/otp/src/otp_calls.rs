@@ -1,7 +1,12 @@
 //! The four calls: from a body to the domain and back.
 
 use crate::{
-    answer::Answer, config::Config, environment::Environment, error::ApiError, instance, request::{Body, Fields},
+    answer::Answer,
+    config::Config,
+    environment::Environment,
+    error::ApiError,
+    instance,
+    request::{Body, Fields},
     store::Store,
 };
 use otp_core::{Attempt, Channel, Code, EmailAddress, MobileNumber, OtpError, OtpId, OtpService, Recipient};

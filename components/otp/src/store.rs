@@ -35,9 +35,9 @@ impl Store {
         work: impl AsyncFnOnce(&Sqlite) -> Result<T, Unavailable>,
     ) -> Result<T, Unavailable> {
         let opened_and_done = async { work(&*instance::sqlite().await?).await };
-        let outcome = deadline::within(DEADLINE, opened_and_done).await.unwrap_or_else(|| {
-            Err(Unavailable(format!("no answer within {} ms", DEADLINE.as_millis())))
-        });
+        let outcome = deadline::within(DEADLINE, opened_and_done)
+            .await
+            .unwrap_or_else(|| Err(Unavailable(format!("no answer within {} ms", DEADLINE.as_millis()))));
         if outcome.is_err() {
             instance::forget_sqlite();
         }

@@ -50,9 +50,19 @@ mod tests {
     fn what_no_mail_reaches_is_refused() {
         let long = format!("{}@example.com", "a".repeat(65));
         for text in [
-            "", "ada", "ada@", "@example.com", "ada@localhost", "ada@@example.com", "a b@example.com",
-            "Ada <ada@example.com>", "ada@[192.0.2.1]", "ada@exa mple.com", "ada@example..com",
-            "ada@example.com\r\nBcc: eve@example.com", &long,
+            "",
+            "ada",
+            "ada@",
+            "@example.com",
+            "ada@localhost",
+            "ada@@example.com",
+            "a b@example.com",
+            "Ada <ada@example.com>",
+            "ada@[192.0.2.1]",
+            "ada@exa mple.com",
+            "ada@example..com",
+            "ada@example.com\r\nBcc: eve@example.com",
+            &long,
         ] {
             assert_eq!(text.parse::<EmailAddress>(), Err(InvalidEmail), "{text}");
         }

@@ -24,11 +24,7 @@ pub struct OutOfRange {
 
 impl OutOfRange {
     pub(crate) fn check(value: u64, range: RangeInclusive<u64>) -> Result<u64, Self> {
-        if range.contains(&value) {
-            Ok(value)
-        } else {
-            Err(Self { from: *range.start(), to: *range.end() })
-        }
+        if range.contains(&value) { Ok(value) } else { Err(Self { from: *range.start(), to: *range.end() }) }
     }
 }
 

@@ -36,8 +36,7 @@ pub trait Database {
     fn reissue(&self, code: &NewCode<'_>) -> impl Future<Output = Result<Option<Channel>, Unavailable>>;
 
     /// The newest code of a number, whatever has become of it.
-    fn find(&self, number: &MobileNumber)
-    -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
+    fn find(&self, number: &MobileNumber) -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
 
     /// Judges a guess and writes down what follows from it: a right one uses the code up, a wrong one
     /// costs an attempt. `None`: the number is not known.

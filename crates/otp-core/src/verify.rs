@@ -54,9 +54,9 @@ impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
             Verdict::Used => Err(OtpError::Used),
             Verdict::Expired => Err(OtpError::Expired),
             Verdict::Locked => Err(OtpError::AttemptsExceeded),
-            Verdict::Wrong => Err(OtpError::Mismatch {
-                attempts_remaining: (max_attempts.get() - judged.attempts).max(0),
-            }),
+            Verdict::Wrong => {
+                Err(OtpError::Mismatch { attempts_remaining: (max_attempts.get() - judged.attempts).max(0) })
+            }
         }
     }
 }

@@ -105,11 +105,8 @@ impl KeyRing {
         let [FORMAT, length, rest @ ..] = sealed else { return Err(OpenError::Malformed) };
         let (id, rest) = rest.split_at_checked(usize::from(*length)).ok_or(OpenError::Malformed)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError::Malformed)?;
-        let (_, key) = self
-            .keys
-            .iter()
-            .find(|(known, _)| known.as_bytes() == id)
-            .ok_or(OpenError::UnknownKey)?;
+        let (_, key) =
+            self.keys.iter().find(|(known, _)| known.as_bytes() == id).ok_or(OpenError::UnknownKey)?;
         cipher(key)
             .decrypt(&XNonce::from(*nonce), Payload { msg: ciphertext, aad: &context.associated_data() })
             .map(Zeroizing::new)

@@ -131,7 +131,8 @@ fn a_term_or_an_interrupt_ends_it_with_0_after_the_requests_in_flight() {
         // A request whose body is on its way when the signal comes.
         let body = json!({ "mobileNumber": number() }).to_string();
         let mut stream = TcpStream::connect(service.address()).unwrap();
-        write!(stream, "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len()).unwrap();
+        write!(stream, "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())
+            .unwrap();
         // And a connection that only idles.
         let _idle = TcpStream::connect(service.address()).unwrap();
         thread::sleep(Duration::from_millis(200));

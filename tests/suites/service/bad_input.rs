@@ -16,9 +16,22 @@ fn what_is_no_json_object_is_invalid_json() {
     let deep = "[".repeat(2_000);
     for path in CALLS {
         for body in [
-            "", " ", "{", "}", "null", "true", "7", "\"+14155550123\"", "[]", "[\"+14155550123\"]", "{'a':1}",
-            "{\"mobileNumber\":\"+14155550123\"} x", "mobileNumber=%2B14155550123", "{\"mobileNumber\":\"\\ud800\"}",
-            "{\"mobileNumber\":\"+14155550123\",}", &deep,
+            "",
+            " ",
+            "{",
+            "}",
+            "null",
+            "true",
+            "7",
+            "\"+14155550123\"",
+            "[]",
+            "[\"+14155550123\"]",
+            "{'a':1}",
+            "{\"mobileNumber\":\"+14155550123\"} x",
+            "mobileNumber=%2B14155550123",
+            "{\"mobileNumber\":\"\\ud800\"}",
+            "{\"mobileNumber\":\"+14155550123\",}",
+            &deep,
         ] {
             let problem = post(&client, path, body.as_bytes()).expect_problem(400, "invalid_json");
             assert!(problem["detail"].as_str().unwrap().contains("JSON object"), "{problem}");
@@ -33,13 +46,17 @@ fn a_field_of_the_wrong_type_is_named() {
     let client = service.client();
     for path in CALLS {
         for value in [json!(14155550123_i64), json!(true), json!([]), json!({}), json!(1.5)] {
-            let problem = client.post(path, &json!({ "mobileNumber": value })).expect_problem(400, "invalid_json");
+            let problem =
+                client.post(path, &json!({ "mobileNumber": value })).expect_problem(400, "invalid_json");
             assert!(problem["detail"].as_str().unwrap().contains("mobileNumber"), "{problem}");
         }
     }
-    for (path, field) in
-        [("/generate-otp", "email"), ("/generate-otp", "channel"), ("/verify-otp", "otp"), ("/verify-otp", "otpId")]
-    {
+    for (path, field) in [
+        ("/generate-otp", "email"),
+        ("/generate-otp", "channel"),
+        ("/verify-otp", "otp"),
+        ("/verify-otp", "otpId"),
+    ] {
         let mut body = json!({ "mobileNumber": number(), "otp": "123456" });
         body[field] = json!(1);
         let problem = client.post(path, &body).expect_problem(400, "invalid_json");
@@ -75,8 +92,21 @@ fn what_is_no_mobile_number_is_refused_and_not_repeated() {
     let client = service.client();
     for path in CALLS {
         for bad in [
-            "", " ", "+", "x", "+1", "2125550100", "+1212555010", "+121255501001234", "+99912345678", "+442079460018",
-            "+18005550123", "+19005550123", "tel:+12125550100", "+1212555O100", "+12125550100 ext 5",
+            "",
+            " ",
+            "+",
+            "x",
+            "+1",
+            "2125550100",
+            "+1212555010",
+            "+121255501001234",
+            "+99912345678",
+            "+442079460018",
+            "+18005550123",
+            "+19005550123",
+            "tel:+12125550100",
+            "+1212555O100",
+            "+12125550100 ext 5",
         ] {
             let body = json!({ "mobileNumber": bad, "otp": "123456" });
             let problem = client.post(path, &body).expect_problem(422, "invalid_mobile_number");
@@ -90,7 +120,9 @@ fn what_is_no_mobile_number_is_refused_and_not_repeated() {
 fn what_is_no_address_or_channel_is_refused() {
     let service = Service::start();
     let client = service.client();
-    for bad in ["", "ada", "ada@", "ada@localhost", "Ada <ada@example.com>", "ada@example.com\r\nBcc: e@example.com"] {
+    for bad in
+        ["", "ada", "ada@", "ada@localhost", "Ada <ada@example.com>", "ada@example.com\r\nBcc: e@example.com"]
+    {
         for channel in ["sms", "email"] {
             let body = json!({ "mobileNumber": number(), "email": bad, "channel": channel });
             client.post("/generate-otp", &body).expect_problem(422, "invalid_email");
@@ -147,7 +179,9 @@ fn post_in_chunks(address: &str, body: &str) -> String {
 fn an_unknown_path_is_not_found() {
     let service = Service::start();
     let client = service.client();
-    for path in ["/", "/generate-otp/", "/Generate-otp", "/generate-otp/x", "/users", "/index.html", "//generate-otp"] {
+    for path in
+        ["/", "/generate-otp/", "/Generate-otp", "/generate-otp/x", "/users", "/index.html", "//generate-otp"]
+    {
         for method in ["GET", "POST", "DELETE"] {
             client.send(method, path, &[], b"").expect_problem(404, "not_found");
         }

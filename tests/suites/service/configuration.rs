@@ -22,11 +22,9 @@ fn the_length_of_a_code_can_be_chosen() {
 fn answers_need_not_reveal_the_code() {
     let service = Service::builder().variable("reveal_otp", "false").start();
     let (client, number) = (service.client(), number());
-    for answer in [
-        client.generate(&number),
-        client.resend(&number).expect(200),
-        client.regenerate(&number).expect(201),
-    ] {
+    for answer in
+        [client.generate(&number), client.resend(&number).expect(200), client.regenerate(&number).expect(201)]
+    {
         assert!(answer.get("otp").is_none(), "{answer}");
         assert_eq!(answer.as_object().unwrap().len(), 6);
     }

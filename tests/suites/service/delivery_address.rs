@@ -8,7 +8,8 @@ type Addresses = (Option<String>, bool, Option<String>);
 
 fn addresses(service: &Service, number: &str) -> Addresses {
     let database = rusqlite::Connection::open(service.database()).unwrap();
-    let query = "SELECT email, email_verified_at IS NOT NULL, pending_email FROM users WHERE mobile_number = ?1";
+    let query =
+        "SELECT email, email_verified_at IS NOT NULL, pending_email FROM users WHERE mobile_number = ?1";
     database.query_row(query, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
 }
 

@@ -22,8 +22,7 @@ fn generate_answers_with_a_code_its_id_and_its_life() {
     }
     let mut fields: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
     fields.sort_unstable();
-    let expected =
-        ["channel", "createdAt", "expiresAt", "expiresInSeconds", "mobileNumber", "otp", "otpId"];
+    let expected = ["channel", "createdAt", "expiresAt", "expiresInSeconds", "mobileNumber", "otp", "otpId"];
     assert_eq!(fields, expected);
 }
 
@@ -52,7 +51,8 @@ fn one_number_is_one_user_however_it_is_written() {
 fn codes_of_different_numbers_are_drawn_apart() {
     let service = Service::builder().variable("otp_length", "10").start();
     let client = service.client();
-    let codes = at_once(4, |_| (0..50).map(|_| client.generate(&number())["otp"].to_string()).collect::<Vec<_>>());
+    let codes =
+        at_once(4, |_| (0..50).map(|_| client.generate(&number())["otp"].to_string()).collect::<Vec<_>>());
     let distinct: HashSet<_> = codes.iter().flatten().collect();
     assert_eq!(distinct.len(), 200);
 }

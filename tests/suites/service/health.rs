@@ -20,8 +20,10 @@ fn a_service_with_its_database_is_ready_and_says_what_is_for_development_only() 
 
 #[test]
 fn keys_of_ones_own_leave_nothing_to_warn_of() {
-    let service =
-        Service::builder().variable("encryption_keys", &format!("k1:{KEY}")).variable("index_key", KEY).start();
+    let service = Service::builder()
+        .variable("encryption_keys", &format!("k1:{KEY}"))
+        .variable("index_key", KEY)
+        .start();
     let ready = service.client().get("/readyz").expect(200);
     assert_eq!(ready["warnings"].as_array().unwrap().len(), 0);
     assert!(!service.log().contains("warning"), "{}", service.log());

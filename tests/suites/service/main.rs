@@ -10,6 +10,7 @@ mod durability;
 mod expiry;
 mod generate;
 mod health;
+mod openapi;
 mod outage;
 mod readme;
 mod regenerate;

@@ -60,7 +60,11 @@ fn concurrent_regenerates_and_resends_leave_one_truth() {
         let number = number();
         let first = client.generate(&number);
         let answers = at_once(40, |index| {
-            if index % 2 == 0 { client.regenerate(&number).expect(201) } else { client.resend(&number).expect(200) }
+            if index % 2 == 0 {
+                client.regenerate(&number).expect(201)
+            } else {
+                client.resend(&number).expect(200)
+            }
         });
         let text = |answer: &serde_json::Value| answer["otp"].as_str().unwrap().to_owned();
         let mut made: Vec<_> = answers.iter().step_by(2).map(text).collect();

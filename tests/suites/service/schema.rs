@@ -13,8 +13,13 @@ fn steps() -> Vec<String> {
 }
 
 fn tables(database: &Connection) -> Vec<String> {
-    let mut query = database.prepare("SELECT sql FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
-    query.query_map([], |row| row.get::<_, String>(0)).unwrap().map(|sql| sql.unwrap().trim_end().to_owned()).collect()
+    let mut query =
+        database.prepare("SELECT sql FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
+    query
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap()
+        .map(|sql| sql.unwrap().trim_end().to_owned())
+        .collect()
 }
 
 fn version(database: &Connection) -> usize {
@@ -76,10 +81,10 @@ fn a_version_grows_even_when_the_clock_stands_behind_it() {
     let (client, number) = (service.client(), number());
     client.generate(&number);
     let database = Connection::open(service.database()).unwrap();
-    let version = |statement: &str| -> i64 {
-        database.query_row(statement, [&number], |row| row.get(0)).unwrap()
-    };
-    let ahead = version("UPDATE users SET version = version + 1000000 WHERE mobile_number = ?1 RETURNING version");
+    let version =
+        |statement: &str| -> i64 { database.query_row(statement, [&number], |row| row.get(0)).unwrap() };
+    let ahead =
+        version("UPDATE users SET version = version + 1000000 WHERE mobile_number = ?1 RETURNING version");
     client.generate(&number);
     client.regenerate(&number).expect(201);
     assert_eq!(version("SELECT version FROM users WHERE mobile_number = ?1"), ahead + 2);

@@ -48,7 +48,9 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
         client.verify(&number, &format!("{guess}1")).expect_problem(422, "invalid_otp");
         client.verify(&number, secrets.last().unwrap()).expect(200);
         client.get(&format!("/users/{number}")).expect_problem(404, "not_found");
-        client.get(&format!("/verify-otp?otp={guess}&mobileNumber={number}")).expect_problem(405, "method_not_allowed");
+        client
+            .get(&format!("/verify-otp?otp={guess}&mobileNumber={number}"))
+            .expect_problem(405, "method_not_allowed");
         secrets.push(guess);
         numbers.push(number);
     }

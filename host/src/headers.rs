@@ -81,7 +81,8 @@ mod tests {
         headers.insert("connection", HeaderValue::from_static("keep-alive"));
         let uri = absolute_uri(&Uri::from_static("/otp/x?y"), &headers).unwrap();
         append_spin_headers(&mut headers, &uri, "127.0.0.1:50000".parse().unwrap());
-        let last = |name: &str| headers.get_all(name).iter().last().unwrap().to_str().unwrap().to_owned();
+        let last =
+            |name: &str| headers.get_all(name).iter().next_back().unwrap().to_str().unwrap().to_owned();
         assert_eq!(last("spin-client-addr"), "127.0.0.1:50000");
         assert_eq!(headers.get_all("spin-client-addr").iter().count(), 2);
         assert_eq!(last("spin-path-info"), "/otp/x");

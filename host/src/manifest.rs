@@ -109,7 +109,7 @@ impl Manifest {
         Self::parse(&text, folder).with_context(|| format!("{} is not usable", path.display()))
     }
 
-    fn parse(text: &str, folder: PathBuf) -> Result<Self> {
+    pub(crate) fn parse(text: &str, folder: PathBuf) -> Result<Self> {
         let file: File = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
             anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))

@@ -115,7 +115,7 @@ impl Shared {
         let mut turn = None;
         let rows = {
             let mut prepared = open.sqlite.prepare_cached(statement).map_err(io)?;
-            columns.extend(prepared.column_names().into_iter().map(str::to_owned));
+            columns.extend(prepared.column_names().map(str::to_owned));
             if !prepared.readonly() && open.transaction.is_none() {
                 turn = Some(Arc::clone(&self.turn).blocking_lock_owned());
             }
@@ -357,6 +357,7 @@ mod tests {
     async fn many_writers_at_once_all_get_their_turn() {
         let folder = folder();
         let first = folder.database.connect();
+        run(&first, "PRAGMA journal_mode = WAL").await.unwrap();
         run(&first, "CREATE TABLE t (x)").await.unwrap();
         let writers = (0..32).map(|_| {
             let connection = folder.database.connect();

@@ -4,15 +4,19 @@
 # host where spin is not installed. Any Spin variable goes in as SPIN_VARIABLE_NAME.
 LISTEN    ?= 127.0.0.1:3000
 STATE_DIR ?= .spin
-HOST      ?= $(if $(shell command -v spin 2>/dev/null),spin,embedded)
+HOST      ?=
 export LISTEN STATE_DIR HOST
+
+# Who runs it if nobody said.
+RUN_HOST   = $(or $(HOST),$(if $(shell command -v spin 2>/dev/null),spin,embedded))
 
 # spin.toml names the component by its place below target/.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-wasip2 --profile component
-# One build of everything native, in one profile: what the tests use is not built a second time.
-NATIVE_BUILD = cargo build --locked --release --package spin-otp-host
+# All that is native in one build: with some of it left out, the crates that all of it shares would have
+# other features, and wasmtime would be built once for `make run` and once more for `make test`.
+NATIVE_BUILD = cargo build --locked --release --workspace --exclude otp-component
 
 .PHONY: help run build component host test bench fmt lint clean
 
@@ -20,12 +24,10 @@ help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
 run: build ## Build what is missing and serve on LISTEN
-	@scripts/run.sh
+	@HOST=$(RUN_HOST) scripts/run.sh
 
 build: component ## Build all that `make run` needs
-ifneq ($(HOST),spin)
-	@$(MAKE) --no-print-directory host
-endif
+	@[ '$(RUN_HOST)' = spin ] || $(MAKE) --no-print-directory host
 
 component: ## Build the WebAssembly component
 	@scripts/wasm-target.sh
@@ -35,8 +37,14 @@ host:
 	@scripts/note.sh '$(CURDIR)/target/release/spin-otp-host' 'building the embedded host; the first time takes some ten minutes on two cores'
 	@$(NATIVE_BUILD)
 
-test: component host ## Set up, build, and run every test (HOST=spin: the suites against spin)
-	cargo test --locked --release --workspace --exclude otp-component
+test: component $(if $(filter spin,$(HOST)),,host) ## Set up, build, and run every test (HOST=spin: against spin)
+ifeq ($(HOST),spin)
+	cargo test --locked --release --package otp-core --package otp-seal
+else
+	cargo test --locked --release --workspace --exclude otp-component --exclude spin-otp-tests
+	cargo test --locked --release --package spin-otp-tests --test embedded_host
+endif
+	cargo test --locked --release --package spin-otp-tests --test service
 
 bench: component host ## Measure the calls of a service that is started for it
 	cargo run --locked --release --package spin-otp-bench

@@ -18,7 +18,7 @@ COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-w
 # other features, and wasmtime would be built once for `make run` and once more for `make test`.
 NATIVE_BUILD = cargo build --locked --release --workspace --exclude otp-component
 
-.PHONY: help run build component host test bench fmt lint clean
+.PHONY: help run build component host test servers bench fmt lint clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -37,16 +37,23 @@ host:
 	@scripts/note.sh '$(CURDIR)/target/release/spin-otp-host' 'building the embedded host; the first time takes some ten minutes on two cores'
 	@$(NATIVE_BUILD)
 
-test: component $(if $(filter spin,$(HOST)),,host) ## Set up, build, and run every test (HOST=spin: against spin)
-ifeq ($(HOST),spin)
-	cargo test --locked --release --package otp-core --package otp-seal
-else
-	cargo test --locked --release --workspace --exclude otp-component --exclude spin-otp-tests
-	cargo test --locked --release --package spin-otp-tests --test embedded_host
-endif
-	cargo test --locked --release --package spin-otp-tests --test service
+# The suites that talk to the service run twice: without and with Redis.
+TEST = cargo test --locked --release --workspace --exclude otp-component
 
-bench: component host ## Measure the calls of a service that is started for it
+test: component $(if $(filter spin,$(HOST)),,host) servers ## Set up, build, and run every test (HOST=spin: against spin)
+	$(TEST) --lib
+	$(TEST) --doc
+ifneq ($(HOST),spin)
+	$(TEST) --bins
+	$(TEST) --test embedded_host
+endif
+	CACHE= $(TEST) --test service
+	CACHE=redis $(TEST) --test service
+
+servers:
+	@scripts/test-servers.sh
+
+bench: component host servers ## Measure the calls of services that are started for it
 	cargo run --locked --release --package spin-otp-bench
 
 fmt: ## Format the code

@@ -6,6 +6,27 @@ cd "$(dirname "$0")/.."
 : "${LISTEN:=127.0.0.1:3000}" "${STATE_DIR:=.spin}" "${HOST:=embedded}"
 url=http://$LISTEN
 
+# redis://[user[:password]@]host[:port][/database]: Spin wants the place and the credentials apart.
+if [ -n "${REDIS_URL:-}" ]; then
+  decoded() { printf '%b' "${1//%/\\x}"; }
+  rest=${REDIS_URL#redis://}
+  [ "$rest" != "$REDIS_URL" ] || {
+    echo "REDIS_URL must be redis://[user:password@]host:port[/database]." >&2
+    exit 1
+  }
+  case "$rest" in */*) export SPIN_VARIABLE_REDIS_DATABASE=${rest##*/} rest=${rest%/*} ;; esac
+  case "$rest" in
+    *@*)
+      credentials=${rest%@*} rest=${rest##*@}
+      SPIN_VARIABLE_REDIS_USERNAME=$(decoded "${credentials%%:*}")
+      case "$credentials" in *:*) SPIN_VARIABLE_REDIS_PASSWORD=$(decoded "${credentials#*:}") ;; esac
+      export SPIN_VARIABLE_REDIS_USERNAME SPIN_VARIABLE_REDIS_PASSWORD
+      ;;
+  esac
+  case "$rest" in *:*) ;; *) rest=$rest:6379 ;; esac
+  export SPIN_VARIABLE_REDIS_ENDPOINT=redis://$rest
+fi
+
 case "$HOST" in
   embedded) serve=(target/release/spin-otp-host --listen "$LISTEN" --state-dir "$STATE_DIR") ;;
   spin)
@@ -21,7 +42,8 @@ case "$HOST" in
     ;;
 esac
 
-answers() { (exec 3<>"/dev/tcp/${LISTEN%:*}/${LISTEN##*:}") 2>/dev/null; }
+host=${LISTEN%:*} host=${host#[} host=${host%]}
+answers() { (exec 3<>"/dev/tcp/$host/${LISTEN##*:}") 2>/dev/null; }
 
 # Says what to try as soon as the service listens, unless something else did so before.
 if ! answers; then

@@ -1,13 +1,14 @@
-//! Measures the four calls against `/healthz`, the route of the same component that does nothing.
+//! Measures the four calls against `/healthz`, the route of the same component that does nothing, without
+//! and with Redis.
 //!
-//! Starts a service of its own on a free port with an empty database, and talks to it over loopback on
-//! as many connections as asked for. Each call gets the same number of requests, in two rounds of
-//! alternating order, so that a drift of the machine's speed falls on all of them alike. What counts is
-//! the ratio to the first line, not the numbers of this machine.
+//! Starts services of its own on free ports with empty databases, and talks to them over loopback on as
+//! many connections as asked for. Each call gets the same number of requests, in rounds that take turns,
+//! so that a drift of the machine's speed falls on all of them alike. What counts is the ratio to the
+//! first line, not the numbers of this machine.
 //!
 //! `make bench`, or with numbers of one's own: `REQUESTS=20000 CONNECTIONS=32 make bench`
 
-use harness::{Service, bulk_number};
+use harness::{Builder, Redis, Service, bulk_number};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -15,6 +16,9 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+/// Rounds that the requests of a call are made in.
+const ROUNDS: usize = 4;
 
 /// One kept connection, with nothing in the way of the clock.
 struct Connection(BufReader<TcpStream>);
@@ -141,27 +145,30 @@ fn post(path: &'static str, numbers: &[String]) -> Vec<Request> {
     numbers.iter().map(|number| Request { method: "POST", path, body: body(number) }).collect()
 }
 
-fn main() {
-    let connections = setting("CONNECTIONS", 32);
-    let requests = setting("REQUESTS", 10_000) / 2;
-    let service = Service::start();
-    let address = service.address();
-    let names = ["hello", "generate", "resend", "regenerate", "verify"];
-    let mut measured: [Measured; 5] = Default::default();
+/// The calls, in the order in which a round makes them; the first does nothing and is the measure.
+const CALLS: [&str; 5] = ["hello", "generate", "resend", "regenerate", "verify"];
 
-    for round in 0..2 {
-        let first = u32::try_from(round * requests).expect("a bounded number of requests");
-        let numbers: Vec<_> = (first..).take(requests).map(bulk_number).collect();
-        let hello = vec![Request { method: "GET", path: "/healthz", body: String::new() }; requests];
+/// One way to run the service.
+struct Variant {
+    name: &'static str,
+    service: Service,
+    measured: [Measured; CALLS.len()],
+}
+
+impl Variant {
+    fn new(name: &'static str, builder: Builder) -> Self {
+        Self { name, service: builder.start(), measured: Default::default() }
+    }
+
+    fn round(&mut self, connections: usize, numbers: &[String]) {
+        let address = self.service.address();
         let mut run = |call: usize, requests: &[Request], status| {
-            drive(address, connections, requests, status, &mut measured[call])
+            drive(address, connections, requests, status, &mut self.measured[call])
         };
-        if round == 0 {
-            run(0, &hello, 200);
-        }
-        run(1, &post("/generate-otp", &numbers), 201);
-        run(2, &post("/resend-otp", &numbers), 200);
-        let made = run(3, &post("/regenerate-otp", &numbers), 201);
+        run(0, &vec![Request { method: "GET", path: "/healthz", body: String::new() }; numbers.len()], 200);
+        run(1, &post("/generate-otp", numbers), 201);
+        run(2, &post("/resend-otp", numbers), 200);
+        let made = run(3, &post("/regenerate-otp", numbers), 201);
         let checks: Vec<_> = made
             .iter()
             .map(|body| {
@@ -171,19 +178,39 @@ fn main() {
             })
             .collect();
         run(4, &checks, 200);
-        if round == 1 {
-            run(0, &hello, 200);
+    }
+}
+
+fn main() {
+    let connections = setting("CONNECTIONS", 32);
+    let requests = setting("REQUESTS", 10_000) / ROUNDS;
+    let redis = Redis::start();
+    let mut variants = [
+        Variant::new("SQLite", Service::builder().variable("redis_endpoint", "")),
+        Variant::new("SQLite and Redis", Service::builder().variable("redis_endpoint", &redis.endpoint())),
+    ];
+    for round in 0..ROUNDS {
+        let first = u32::try_from(round * requests).expect("a bounded number of requests");
+        let numbers: Vec<_> = (first..).take(requests).map(bulk_number).collect();
+        for variant in &mut variants {
+            variant.round(connections, &numbers);
         }
+        variants.reverse();
     }
 
-    println!("{} requests a call, {connections} connections\n", requests * 2);
-    println!("{:<12} {:>8} {:>8} {:>8} {:>8} {:>8}", "call", "req/s", "ratio", "p50 ms", "p99 ms", "max ms");
-    let hello = measured[0].rate();
-    for (name, measured) in names.iter().zip(&mut measured) {
-        measured.report(name, hello);
-    }
-    match service.resident_memory() {
-        Some(kib) => println!("\nresident memory of the host afterwards: {:.0} MB", kib as f64 / 1024.0),
-        None => println!("\nresident memory of the host: not known on this system"),
+    println!("{} requests a call, {connections} connections", requests * ROUNDS);
+    for variant in &mut variants {
+        println!("\n{}", variant.name);
+        println!(
+            "{:<12} {:>8} {:>8} {:>8} {:>8} {:>8}",
+            "call", "req/s", "ratio", "p50 ms", "p99 ms", "max ms"
+        );
+        let hello = variant.measured[0].rate();
+        for (name, measured) in CALLS.iter().zip(&mut variant.measured) {
+            measured.report(name, hello);
+        }
+        if let Some(kib) = variant.service.resident_memory() {
+            println!("resident memory of the host: {:.0} MB", kib as f64 / 1024.0);
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     bindings,
     manifest::Manifest,
     outbound::{AllowedHosts, OutboundHttp},
+    redis::{Redis, RedisData},
     sqlite::{Database, Sqlite, SqliteData},
     variables::{Variables, VariablesData},
 };
@@ -55,6 +56,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: OutboundHttp,
+    redis: Redis,
     sqlite: Sqlite,
     variables: Arc<Variables>,
     limits: StoreLimits,
@@ -155,6 +157,7 @@ impl Application {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             outbound: OutboundHttp(Arc::clone(&self.shared.allowed_hosts)),
+            redis: Redis::new(Arc::clone(&self.shared.allowed_hosts)),
             sqlite: Sqlite { database: self.shared.database.clone(), table: ResourceTable::new() },
             variables: Arc::clone(&self.shared.variables),
             limits: StoreLimitsBuilder::new().memory_size(MAX_MEMORY).build(),
@@ -189,6 +192,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    bindings::redis::add_to_linker::<_, RedisData>(&mut linker, |state: &mut State| &mut state.redis)?;
     bindings::sqlite::add_to_linker::<_, SqliteData>(&mut linker, |state: &mut State| &mut state.sqlite)?;
     bindings::variables::add_to_linker::<_, VariablesData>(&mut linker, |state: &mut State| {
         &state.variables

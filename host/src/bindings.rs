@@ -5,8 +5,11 @@
 wasmtime::component::bindgen!({
     path: "../wit",
     world: "application",
-    with: { "spin:sqlite/sqlite.connection": crate::sqlite::Connection },
+    with: {
+        "spin:redis/redis.connection": crate::redis::Connection,
+        "spin:sqlite/sqlite.connection": crate::sqlite::Connection,
+    },
     require_store_data_send: true,
 });
 
-pub(crate) use spin::{sqlite::sqlite, variables::variables};
+pub(crate) use spin::{redis::redis, sqlite::sqlite, variables::variables};

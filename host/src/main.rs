@@ -11,6 +11,7 @@ mod bindings;
 mod headers;
 mod manifest;
 mod outbound;
+mod redis;
 mod server;
 mod sqlite;
 mod startup;

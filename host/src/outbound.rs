@@ -114,7 +114,7 @@ impl AllowedHost {
 
 /// A port, or `first..end` without the end.
 fn ports(text: &str) -> Result<(u16, u16)> {
-    let number = |text: &str| text.parse::<u16>().with_context(|| format!("the port {text:?} is no number"));
+    let number = |text: &str| text.parse::<u16>().context("the port is no number");
     match text.split_once("..") {
         Some((first, end)) => {
             let (first, end) = (number(first)?, number(end)?);

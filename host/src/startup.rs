@@ -37,7 +37,10 @@ pub(crate) fn log_to_stderr() {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let manifest = Manifest::read(&arguments.from)?;
     let variables = Variables::resolve(&manifest, &Sources::of_process(&arguments.variables)?)?;
-    let allowed_hosts = AllowedHosts::resolve(&manifest.component.allowed_outbound_hosts, &variables)?;
+    // As with Spin, a list that makes no sense allows nothing, and the component says what it misses.
+    let allowed_hosts = AllowedHosts::resolve(&manifest.component.allowed_outbound_hosts, &variables)
+        .inspect_err(|error| tracing::warn!("nothing outside can be called: {error:#}"))
+        .unwrap_or_default();
     let state_dir = arguments.state_dir.clone().unwrap_or_else(|| manifest.folder.join(".spin"));
     let granted = !manifest.component.sqlite_databases.is_empty();
     let database = granted.then(|| Database::in_folder(&state_dir).map(Arc::new)).transpose()?;

@@ -8,10 +8,12 @@
 )]
 
 mod client;
+mod redis;
 mod service;
 
+pub use self::redis::Redis;
 pub use client::{Client, Response};
-pub use service::{Builder, Service, repository, unused_address};
+pub use service::{Builder, Service, repository, unused_address, with_redis};
 
 use std::{
     sync::{

@@ -1,6 +1,6 @@
 //! The service as a process.
 
-use crate::client::Client;
+use crate::{client::Client, redis::Redis};
 use std::{
     fs::File,
     net::TcpListener,
@@ -38,6 +38,8 @@ pub struct Service {
     child: Child,
     address: String,
     builder: Builder,
+    /// Its cache, where the suites run with one.
+    cache: Option<Redis>,
     /// State, if nobody else keeps it, and the log.
     folder: TempDir,
 }
@@ -69,8 +71,14 @@ impl Builder {
     pub fn start(self) -> Service {
         let folder = tempfile::tempdir().unwrap();
         let address = unused_address();
-        let child = spawn(&self, &address, folder.path());
-        let mut service = Service { child, address, builder: self, folder };
+        let mut builder = self;
+        let own_cache = builder.variables.iter().all(|(name, _)| name != "redis_endpoint");
+        let cache = (own_cache && with_redis()).then(Redis::start);
+        if let Some(cache) = &cache {
+            builder = builder.variable("redis_endpoint", &cache.endpoint());
+        }
+        let child = spawn(&builder, &address, folder.path());
+        let mut service = Service { child, address, builder, cache, folder };
         service.wait_until_it_answers();
         service
     }
@@ -95,6 +103,15 @@ fn spawn(builder: &Builder, address: &str, folder: &Path) -> Child {
     command.spawn().expect("the host can be started; run make build")
 }
 
+/// Whether every service has a Redis of its own beside it: with CACHE=redis the whole suite runs so.
+pub fn with_redis() -> bool {
+    match std::env::var("CACHE").as_deref() {
+        Ok("redis") => true,
+        Ok("") | Err(_) => false,
+        Ok(other) => panic!("CACHE is {other}; it is either redis or empty"),
+    }
+}
+
 /// Whoever hosts the service: this project's own host, or spin with HOST=spin.
 fn command() -> Command {
     match std::env::var("HOST").as_deref() {
@@ -116,6 +133,11 @@ impl Service {
     /// Where to set variables before the start.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Its own Redis, where the suites run with one.
+    pub fn cache(&self) -> Option<&Redis> {
+        self.cache.as_ref()
     }
 
     /// A client of this service.

@@ -1,9 +1,10 @@
 //! The operator's settings: the one place that knows Spin's variables.
 
+use crate::cache::{Cache, redis::Address};
 use otp_core::{CodeLength, CodeLife, MaxAttempts, Policy, Region};
 use otp_seal::{IndexKey, KeyRing};
 use spin_sdk::variables;
-use std::fmt;
+use std::{fmt, rc::Rc};
 
 /// What the variables say, read and checked once an instance.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) index_key: IndexKey,
     /// `default_region`: the country whose national numbers are taken.
     pub(crate) default_region: Option<Region>,
+    /// `redis_endpoint` and what goes with it.
+    pub(crate) cache: Cache,
     /// What is good enough for development only, in words for the operator.
     pub(crate) warnings: Vec<&'static str>,
 }
@@ -49,6 +52,7 @@ impl Config {
         let encryption_keys =
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
+        let cache = Cache::new(reader.redis().await.map(Rc::new));
         if !reader.faults.is_empty() {
             return Err(reader.faults);
         }
@@ -66,6 +70,7 @@ impl Config {
             encryption_keys: encryption_keys.unwrap_or_else(KeyRing::development),
             index_key: index_key.unwrap_or_else(IndexKey::development),
             default_region: default_region.flatten(),
+            cache,
             warnings,
         })
     }
@@ -91,19 +96,39 @@ impl Reader {
         parsed.map_err(|reason| self.faults.push(Misconfiguration { variable, reason })).ok()
     }
 
+    /// Where Redis is, if it is anywhere.
+    async fn redis(&mut self) -> Option<Address> {
+        let text = |value: &str| Ok::<_, std::convert::Infallible>(value.to_owned());
+        let username = self.read("redis_username", text).await?;
+        let password = self.read("redis_password", text).await?;
+        let database = self.read("redis_database", |value| unless_empty(value, whole_number)).await?;
+        let companions = [("redis_username", !username.is_empty()), ("redis_password", !password.is_empty())];
+        let database = database.unwrap_or_default();
+        self.read("redis_endpoint", |endpoint| {
+            if let ("", Some((name, _))) = (endpoint, companions.iter().find(|(_, set)| *set)) {
+                return Err(format!("is empty, but {name} is set"));
+            }
+            unless_empty(endpoint, |endpoint| Address::new(endpoint, &username, &password, database))
+                .map_err(str::to_owned)
+        })
+        .await
+        .flatten()
+    }
+
     /// A whole number. What stands in for one that makes no sense is never used.
     async fn number<T: Default, E: fmt::Display>(
         &mut self,
         variable: &'static str,
         check: impl FnOnce(u64) -> Result<T, E>,
     ) -> T {
-        let parse = |value: &str| {
-            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-            let number = digits.then(|| value.parse().ok()).flatten().ok_or("must be a whole number")?;
-            check(number).map_err(|error| error.to_string())
-        };
+        let parse = |value: &str| check(whole_number(value)?).map_err(|error| error.to_string());
         self.read(variable, parse).await.unwrap_or_default()
     }
+}
+
+fn whole_number<T: std::str::FromStr>(value: &str) -> Result<T, &'static str> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().ok()).flatten().ok_or("must be a whole number")
 }
 
 fn switch(value: &str) -> Result<bool, &'static str> {

@@ -26,12 +26,23 @@ struct Ready<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Dependencies {
     database: Dependency,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Dependency>,
 }
 
 #[derive(Debug, Serialize)]
 struct Dependency {
     kind: &'static str,
     status: &'static str,
+}
+
+const UP: &str = "up";
+const DOWN: &str = "down";
+
+impl Dependency {
+    fn new(kind: &'static str, up: bool) -> Self {
+        Self { kind, status: if up { UP } else { DOWN } }
+    }
 }
 
 thread_local! {
@@ -54,11 +65,17 @@ pub(crate) async fn ready() -> Result<Answer, ApiError> {
         return Ok(answer);
     }
     let pinged = Store.ping().await;
-    let status = if pinged.is_ok() { "up" } else { "down" };
-    let dependencies = Dependencies { database: Dependency { kind: Store.kind(), status } };
+    let cache = config.cache.ping().await.map(|pinged| Dependency::new(config.cache.kind(), pinged.is_ok()));
+    // Without its cache the service is slower, and still right.
+    let degraded = cache.as_ref().is_some_and(|cache| cache.status == DOWN);
+    let dependencies = Dependencies { database: Dependency::new(Store.kind(), pinged.is_ok()), cache };
     let answer = match pinged {
         Ok(()) => {
-            let ready = Ready { status: "ready", dependencies, warnings: &config.warnings };
+            let ready = Ready {
+                status: if degraded { "degraded" } else { "ready" },
+                dependencies,
+                warnings: &config.warnings,
+            };
             Answer::json(StatusCode::OK, &ready)
         }
         Err(unavailable) => ApiError::NotReady(unavailable, dependencies).into(),

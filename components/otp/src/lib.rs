@@ -5,6 +5,7 @@
 //! instance (see [`instance`]). Nothing on a request's path may panic: it would end all of them.
 
 mod answer;
+mod cache;
 mod config;
 mod deadline;
 mod environment;

@@ -2,6 +2,7 @@
 
 use crate::{
     answer::Answer,
+    cache::Cache,
     config::Config,
     environment::Environment,
     error::ApiError,
@@ -68,9 +69,10 @@ async fn number_of(body: Body) -> Result<(Rc<Config>, MobileNumber), ApiError> {
     Ok((config, number))
 }
 
-fn service(config: &Config) -> OtpService<'_, Store, Environment> {
+fn service(config: &Config) -> OtpService<'_, Store, Cache, Environment> {
     OtpService {
         database: &Store,
+        cache: &config.cache,
         environment: &Environment,
         keys: &config.encryption_keys,
         index: &config.index_key,

@@ -4,8 +4,8 @@ pub(crate) mod sqlite;
 
 use crate::{deadline, instance};
 use otp_core::{
-    Channel, MobileNumber, Recipient,
-    ports::{Database, Guess, Judged, NewCode, StoredCode, Unavailable},
+    MobileNumber, OtpVersion, Recipient,
+    ports::{Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable},
 };
 use sqlite::Sqlite;
 use std::time::Duration;
@@ -46,16 +46,20 @@ impl Store {
 }
 
 impl Database for Store {
-    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<(), Unavailable> {
+    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<OtpVersion, Unavailable> {
         self.with(async |database| database.issue(code, recipient).await).await
     }
 
-    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Channel>, Unavailable> {
+    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
         self.with(async |database| database.reissue(code).await).await
     }
 
-    async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
-        self.with(async |database| database.find(number).await).await
+    async fn find(
+        &self,
+        number: &MobileNumber,
+        cached: Option<OtpVersion>,
+    ) -> Result<Option<StoredCode>, Unavailable> {
+        self.with(async |database| database.find(number, cached).await).await
     }
 
     async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {

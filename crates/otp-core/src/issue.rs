@@ -6,7 +6,8 @@ use crate::{
     email::EmailAddress,
     number::MobileNumber,
     otp_id::OtpId,
-    ports::{Clock, Database, NewCode, Random},
+    otp_version::OtpVersion,
+    ports::{Cache, CachedCode, Clock, Database, NewCode, Random, Reissued},
     service::{IssuedCode, OtpError, OtpService},
     timestamp::Timestamp,
 };
@@ -62,7 +63,7 @@ impl Draft {
     }
 }
 
-impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
+impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     /// Makes a code for `number`, in the place of any that lives, and creates or updates its user.
     pub async fn generate(
         &self,
@@ -70,15 +71,24 @@ impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
         recipient: &Recipient,
     ) -> Result<IssuedCode, OtpError> {
         let draft = self.draft();
-        self.database.issue(&self.new_code(&draft, number), recipient).await?;
+        let code = self.new_code(&draft, number);
+        let version = self.database.issue(&code, recipient).await?;
+        self.cache(code, version);
         Ok(draft.issued(recipient.channel()))
     }
 
     /// Replaces the code of a known number; the old one is dead at once. Same channel and address.
     pub async fn regenerate(&self, number: &MobileNumber) -> Result<IssuedCode, OtpError> {
         let draft = self.draft();
-        let channel = self.database.reissue(&self.new_code(&draft, number)).await?;
-        channel.map(|channel| draft.issued(channel)).ok_or(OtpError::NotFound)
+        let code = self.new_code(&draft, number);
+        let Reissued { version, channel } = self.database.reissue(&code).await?.ok_or(OtpError::NotFound)?;
+        self.cache(code, version);
+        Ok(draft.issued(channel))
+    }
+
+    fn cache(&self, code: NewCode<'_>, version: OtpVersion) {
+        let NewCode { number, sealed, expires_at, .. } = code;
+        self.cache.put(self.index.number(number.as_str()), CachedCode { version, sealed }, expires_at);
     }
 
     fn draft(&self) -> Draft {

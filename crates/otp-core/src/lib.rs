@@ -2,7 +2,7 @@
 //!
 //! [`OtpService`] is the four things that can be done with a code: make it, give it again, replace it
 //! and check it. What it needs from outside stands in [`ports`]: a database that does each of its
-//! operations atomically, a clock, a source of random bytes. The values are types that are right by
+//! operations atomically, a cache that may fail at any time, a clock, a source of random bytes. The values are types that are right by
 //! construction: [`MobileNumber`], [`EmailAddress`], [`Channel`], [`Code`], [`OtpId`].
 
 mod channel;
@@ -11,6 +11,7 @@ mod email;
 mod issue;
 mod number;
 mod otp_id;
+mod otp_version;
 mod policy;
 pub mod ports;
 mod resend;
@@ -24,6 +25,7 @@ pub use email::{EmailAddress, InvalidEmail};
 pub use issue::Recipient;
 pub use number::{InvalidMobileNumber, MobileNumber, Region, UnknownRegion};
 pub use otp_id::OtpId;
+pub use otp_version::OtpVersion;
 pub use policy::{CodeLife, MaxAttempts, OutOfRange, Policy};
 pub use service::{IssuedCode, OtpError, OtpService};
 pub use timestamp::Timestamp;

@@ -1,10 +1,10 @@
 //! What the domain needs from outside.
 
 use crate::{
-    channel::Channel, issue::Recipient, number::MobileNumber, otp_id::OtpId, policy::MaxAttempts,
-    timestamp::Timestamp,
+    channel::Channel, issue::Recipient, number::MobileNumber, otp_id::OtpId, otp_version::OtpVersion,
+    policy::MaxAttempts, timestamp::Timestamp,
 };
-use otp_seal::CheckValue;
+use otp_seal::{CheckValue, NumberIndex};
 
 /// Tells the time.
 pub trait Clock {
@@ -29,18 +29,47 @@ pub trait Database {
         &self,
         code: &NewCode<'_>,
         recipient: &Recipient,
-    ) -> impl Future<Output = Result<(), Unavailable>>;
+    ) -> impl Future<Output = Result<OtpVersion, Unavailable>>;
 
     /// Writes a code for a known number, in the place of any other, to the same channel and address.
     /// `None`: the number is not known, and nothing was written.
-    fn reissue(&self, code: &NewCode<'_>) -> impl Future<Output = Result<Option<Channel>, Unavailable>>;
+    fn reissue(&self, code: &NewCode<'_>) -> impl Future<Output = Result<Option<Reissued>, Unavailable>>;
 
-    /// The newest code of a number, whatever has become of it.
-    fn find(&self, number: &MobileNumber) -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
+    /// The newest code of a number, whatever has become of it. Without the sealed code itself if that is
+    /// the version which is cached: then the cache has it right.
+    fn find(
+        &self,
+        number: &MobileNumber,
+        cached: Option<OtpVersion>,
+    ) -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
 
     /// Judges a guess and writes down what follows from it: a right one uses the code up, a wrong one
     /// costs an attempt. `None`: the number is not known.
     fn check(&self, guess: &Guess<'_>) -> impl Future<Output = Result<Option<Judged>, Unavailable>>;
+}
+
+/// Holds sealed codes close by. It may be empty, stale or away at any time: whatever it says, the
+/// database has the last word. So nothing here fails; a cache that is away has nothing, and takes nothing.
+pub trait Cache {
+    /// What is cached for a number.
+    fn get(&self, number: &NumberIndex) -> impl Future<Output = Option<CachedCode>>;
+
+    /// Caches a code for the rest of its life, unless a newer one is cached. Returns at once; it is done
+    /// after the answer, if at all.
+    fn put(&self, number: NumberIndex, code: CachedCode, expires_at: Timestamp);
+
+    /// Drops a dead code, unless a newer one is cached. Returns at once; it is done after the answer, if
+    /// at all.
+    fn forget(&self, number: NumberIndex, version: OtpVersion);
+}
+
+/// A code as the cache holds it. Everything else about it is asked of the database anyway.
+#[derive(Debug)]
+pub struct CachedCode {
+    /// Which code of the number it is.
+    pub version: OtpVersion,
+    /// The code, sealed.
+    pub sealed: Vec<u8>,
 }
 
 /// The database did not do it in time, or at all. A write may have happened all the same.
@@ -68,13 +97,24 @@ pub struct NewCode<'a> {
     pub expires_at: Timestamp,
 }
 
+/// What the database knew of a code that it has replaced.
+#[derive(Debug)]
+pub struct Reissued {
+    /// The new code's version.
+    pub version: OtpVersion,
+    /// How the code is delivered, as the one before.
+    pub channel: Channel,
+}
+
 /// A code as the database holds it.
 #[derive(Debug)]
 pub struct StoredCode {
     /// Its id.
     pub otp_id: OtpId,
-    /// The code, sealed.
-    pub sealed: Vec<u8>,
+    /// Which code of the number it is.
+    pub version: OtpVersion,
+    /// The code, sealed, unless this version is cached.
+    pub sealed: Option<Vec<u8>>,
     /// How it is delivered.
     pub channel: Channel,
     /// When it was made.
@@ -111,6 +151,8 @@ pub struct Judged {
     pub attempts: i64,
     /// The code's id.
     pub otp_id: OtpId,
+    /// Which code of the number it is.
+    pub version: OtpVersion,
     /// How it was delivered.
     pub channel: Channel,
 }

@@ -19,14 +19,16 @@ const PURPOSE: &str = "code";
 ///
 /// It borrows what it works with and holds no state of its own, so it can be made anew for each request.
 #[derive(Debug, Clone, Copy)]
-pub struct OtpService<'a, D, E> {
+pub struct OtpService<'a, D, C, E> {
     /// The truth.
     pub database: &'a D,
+    /// A quicker place to look.
+    pub cache: &'a C,
     /// Clock and randomness.
     pub environment: &'a E,
     /// Seal codes.
     pub keys: &'a KeyRing,
-    /// Makes check values.
+    /// Makes check values and the cache's keys.
     pub index: &'a IndexKey,
     /// What the operator has set.
     pub policy: &'a Policy,
@@ -78,7 +80,7 @@ pub enum OtpError {
     Unavailable(#[from] Unavailable),
 }
 
-impl<D, E: Clock + Random> OtpService<'_, D, E> {
+impl<D, C, E: Clock + Random> OtpService<'_, D, C, E> {
     pub(crate) fn seal(&self, code: &Code, otp_id: &OtpId, number: &MobileNumber) -> Vec<u8> {
         let mut nonce = [0; otp_seal::NONCE_BYTES];
         self.environment.fill(&mut nonce);

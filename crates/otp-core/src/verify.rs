@@ -5,7 +5,7 @@ use crate::{
     code::Code,
     number::MobileNumber,
     otp_id::OtpId,
-    ports::{Clock, Database, Guess, Random, Verdict},
+    ports::{Cache, Clock, Database, Guess, Random, Verdict},
     service::{OtpError, OtpService},
     timestamp::Timestamp,
 };
@@ -32,7 +32,7 @@ pub struct Verified {
     pub verified_at: Timestamp,
 }
 
-impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
+impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     /// Checks a code; a right one is used up. The database compares, in one atomic step, so of any
     /// number of right guesses at once one wins, and no more wrong ones are compared than allowed.
     pub async fn verify(&self, attempt: &Attempt) -> Result<Verified, OtpError> {
@@ -46,6 +46,10 @@ impl<D: Database, E: Clock + Random> OtpService<'_, D, E> {
             max_attempts,
         };
         let judged = self.database.check(&guess).await?.ok_or(OtpError::NotFound)?;
+        let locked_by_this = judged.verdict == Verdict::Wrong && judged.attempts >= max_attempts.get();
+        if judged.verdict == Verdict::Right || locked_by_this {
+            self.cache.forget(self.index.number(attempt.number.as_str()), judged.version);
+        }
         match judged.verdict {
             Verdict::Right => {
                 Ok(Verified { otp_id: judged.otp_id, channel: judged.channel, verified_at: now })

@@ -75,6 +75,12 @@ fn a_value_that_makes_no_sense_is_named_at_once_and_nothing_is_served() {
         ("encryption_keys", "not a key"),
         ("encryption_keys", "k1:AAEC"),
         ("index_key", "AAEC"),
+        ("redis_endpoint", "127.0.0.1:6379"),
+        ("redis_endpoint", "redis://127.0.0.1"),
+        ("redis_endpoint", "redis://127.0.0.1:6379/0"),
+        ("redis_endpoint", "redis://:secret-word@127.0.0.1:6379"),
+        ("redis_endpoint", "http://127.0.0.1:6379"),
+        ("redis_database", "zero"),
     ] {
         let service = Service::builder().variable(variable, value).start();
         let client = service.client();
@@ -84,10 +90,20 @@ fn a_value_that_makes_no_sense_is_named_at_once_and_nothing_is_served() {
         }
         client.get("/healthz").expect(200);
         assert!(service.log().contains(variable), "the log names {variable}");
-        if value.len() > 8 && variable.contains("key") {
+        if value.len() > 8 && (variable.contains("key") || value.contains("secret")) {
             assert!(!service.log().contains(value), "the log repeats no key");
         }
     }
+}
+
+#[test]
+fn a_password_without_an_endpoint_is_a_mistake() {
+    let service =
+        Service::builder().variable("redis_endpoint", "").variable("redis_password", "secret-word").start();
+    let problem = service.client().get("/readyz").expect_problem(503, "misconfigured");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("redis_endpoint") && detail.contains("redis_password"), "{detail}");
+    assert!(!detail.contains("secret-word") && !service.log().contains("secret-word"));
 }
 
 #[test]

@@ -14,6 +14,12 @@ fn a_service_with_its_database_is_ready_and_says_what_is_for_development_only() 
     assert_eq!(ready["status"], "ready");
     assert_eq!(ready["dependencies"]["database"]["kind"], "sqlite");
     assert_eq!(ready["dependencies"]["database"]["status"], "up");
+    let cache = &ready["dependencies"]["cache"];
+    if service.cache().is_some() {
+        assert_eq!((&cache["kind"], &cache["status"]), (&"redis".into(), &"up".into()));
+    } else {
+        assert!(cache.is_null());
+    }
     assert_eq!(ready["warnings"].as_array().unwrap().len(), 2);
     assert!(service.log().contains("warning: encryption_keys is not set"), "{}", service.log());
 }

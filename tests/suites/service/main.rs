@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bad_input;
+mod cache;
+mod cache_failures;
 mod configuration;
 mod contract;
 mod delivery_address;

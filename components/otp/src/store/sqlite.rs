@@ -4,8 +4,8 @@ mod row;
 mod schema;
 
 use otp_core::{
-    Channel, MobileNumber, Recipient, Timestamp,
-    ports::{Database, Guess, Judged, NewCode, StoredCode, Unavailable, Verdict},
+    MobileNumber, OtpVersion, Recipient, Timestamp,
+    ports::{Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable, Verdict},
 };
 use row::Row;
 use spin_sdk::sqlite::{Connection, Error, Value};
@@ -53,7 +53,7 @@ impl Sqlite {
 }
 
 impl Database for Sqlite {
-    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<(), Unavailable> {
+    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<OtpVersion, Unavailable> {
         let email = recipient.email().map(|email| email.as_str());
         let address = match recipient {
             Recipient::Email(address) => Some(address.as_str()),
@@ -61,25 +61,34 @@ impl Database for Sqlite {
         };
         let delivery = [recipient.channel().as_str().into(), address.into(), email.into()];
         let parameters = code_parameters(code).into_iter().chain(delivery);
-        self.run(include_str!("sqlite/issue.sql"), parameters).await.map(drop)
+        let rows = self.run(include_str!("sqlite/issue.sql"), parameters).await?;
+        // An upsert always leaves its row.
+        rows.first().ok_or_else(|| Unavailable("SQLite: no row".to_owned()))?.version(0)
     }
 
-    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Channel>, Unavailable> {
+    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
         let rows = self.run(include_str!("sqlite/reissue.sql"), code_parameters(code)).await?;
-        rows.first().map(|row| row.channel(0)).transpose()
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(Reissued { version: row.version(0)?, channel: row.channel(1)? }))
     }
 
-    async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
-        let rows = self.run(include_str!("sqlite/find.sql"), [number.as_str().into()]).await?;
+    async fn find(
+        &self,
+        number: &MobileNumber,
+        cached: Option<OtpVersion>,
+    ) -> Result<Option<StoredCode>, Unavailable> {
+        let parameters = [number.as_str().into(), cached.map(OtpVersion::get).into()];
+        let rows = self.run(include_str!("sqlite/find.sql"), parameters).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(StoredCode {
             otp_id: row.otp_id(0)?,
-            sealed: row.blob(1)?,
-            channel: row.channel(2)?,
-            created_at: row.timestamp(3)?,
-            expires_at: row.timestamp(4)?,
-            attempts: row.integer(5)?,
-            used_at: row.optional_integer(6)?.map(Timestamp::from_unix_millis),
+            version: row.version(1)?,
+            sealed: row.optional_blob(2)?,
+            channel: row.channel(3)?,
+            created_at: row.timestamp(4)?,
+            expires_at: row.timestamp(5)?,
+            attempts: row.integer(6)?,
+            used_at: row.optional_integer(7)?.map(Timestamp::from_unix_millis),
         }))
     }
 
@@ -100,7 +109,8 @@ impl Database for Sqlite {
                 verdict,
                 attempts: row.integer(1)?,
                 otp_id: row.otp_id(2)?,
-                channel: row.channel(3)?,
+                version: row.version(3)?,
+                channel: row.channel(4)?,
             })),
         }
     }

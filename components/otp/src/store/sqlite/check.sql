@@ -30,4 +30,4 @@ UPDATE users SET (last_verdict, attempts, used_at, email_verified_at, email, pen
   )
 )
 WHERE mobile_number = ?1
-RETURNING last_verdict, attempts, otp_id, channel
+RETURNING last_verdict, attempts, otp_id, version, channel

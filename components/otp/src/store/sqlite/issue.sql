@@ -24,3 +24,4 @@ ON CONFLICT (mobile_number) DO UPDATE SET
   email = CASE
     WHEN excluded.email IS NOT NULL AND email_verified_at IS NULL THEN excluded.email
     ELSE email END
+RETURNING version

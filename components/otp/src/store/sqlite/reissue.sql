@@ -12,4 +12,4 @@ UPDATE users SET
   used_at      = NULL,
   last_verdict = NULL
 WHERE mobile_number = ?1
-RETURNING channel
+RETURNING version, channel

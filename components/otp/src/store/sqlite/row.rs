@@ -1,6 +1,6 @@
 //! A row of a result, read by position and type.
 
-use otp_core::{Channel, OtpId, Timestamp, ports::Unavailable};
+use otp_core::{Channel, OtpId, OtpVersion, Timestamp, ports::Unavailable};
 use spin_sdk::sqlite::{RowResult, Value};
 
 /// A row whose columns the statement fixes. A column of another type is a damaged database, not a
@@ -22,9 +22,10 @@ impl Row {
         }
     }
 
-    pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, Unavailable> {
+    pub(super) fn optional_blob(&self, column: usize) -> Result<Option<Vec<u8>>, Unavailable> {
         match self.0.get(column) {
-            Some(Value::Blob(bytes)) => Ok(bytes.clone()),
+            Some(Value::Blob(bytes)) => Ok(Some(bytes.clone())),
+            Some(Value::Null) => Ok(None),
             _ => Err(unexpected(column)),
         }
     }
@@ -43,6 +44,10 @@ impl Row {
 
     pub(super) fn timestamp(&self, column: usize) -> Result<Timestamp, Unavailable> {
         self.integer(column).map(Timestamp::from_unix_millis)
+    }
+
+    pub(super) fn version(&self, column: usize) -> Result<OtpVersion, Unavailable> {
+        self.integer(column).map(OtpVersion::from_stored)
     }
 
     pub(super) fn otp_id(&self, column: usize) -> Result<OtpId, Unavailable> {

@@ -1,0 +1,263 @@
+//! Redis through Spin's interface: one connection an instance, opened once, reopened when it fails.
+//!
+//! Spin's client has no deadline for answers and does not reconnect, so both are done here. The
+//! scripts stand in `redis/`, one file each.
+
+use super::{away, breaker::Breaker};
+use crate::{deadline, environment::Environment};
+use otp_core::{
+    OtpVersion,
+    ports::{CachedCode, Clock},
+};
+use sha1::{Digest, Sha1};
+use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
+use std::{cell::RefCell, fmt::Write, rc::Rc, sync::LazyLock, time::Duration};
+
+/// Where Redis is, with the credentials in it. Not printable.
+pub(crate) struct Address(String);
+
+impl Address {
+    /// From the endpoint `redis://host:port` and what goes with it. The endpoint has no credentials and
+    /// no path: Spin refuses those in `allowed_outbound_hosts`, where it stands as it is.
+    pub(crate) fn new(
+        endpoint: &str,
+        username: &str,
+        password: &str,
+        database: u32,
+    ) -> Result<Self, &'static str> {
+        const FORM: &str =
+            "must be redis://host:port; user, password and database have variables of their own";
+        let place = endpoint.strip_prefix("redis://").ok_or(FORM)?;
+        let (host, port) = place.rsplit_once(':').ok_or(FORM)?;
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        if host.is_empty() || !host.chars().all(known) || port.parse::<u16>().is_err() {
+            return Err(FORM);
+        }
+        let credentials = match (username, password) {
+            ("", "") => String::new(),
+            _ => format!("{}:{}@", percent_encoded(username), percent_encoded(password)),
+        };
+        Ok(Self(format!("redis://{credentials}{place}/{database}")))
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Address")
+    }
+}
+
+/// RFC 3986, section 2.1: everything but unreserved characters as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+/// What is asked of Redis. Each is one command, and one step.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// The cached code.
+    Read { key: String },
+    /// Caches a code for `life` milliseconds, unless the same or a newer one is cached.
+    Put { key: String, version: OtpVersion, sealed: Vec<u8>, life: i64 },
+    /// Drops a code, unless a newer one is cached.
+    Forget { key: String, version: OtpVersion },
+    /// Nothing, to see whether it answers.
+    Ping,
+}
+
+/// A script and the name that Redis knows it by once it has seen it.
+struct Script {
+    source: &'static str,
+    sha1: String,
+}
+
+static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/put.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/forget.lua")));
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        let sha1 = Sha1::digest(source).iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        Self { source, sha1 }
+    }
+
+    /// By its name, or with its text where Redis does not know it: after a restart, or at first.
+    async fn run(
+        &self,
+        connection: &Connection,
+        key: &str,
+        arguments: &[RedisParameter],
+    ) -> Result<Vec<RedisResult>, Error> {
+        let call = async |command: &str, script: &str| {
+            let fixed = [script, "1", key].map(text);
+            connection.execute(command, fixed.into_iter().chain(arguments.iter().cloned())).await
+        };
+        match call("EVALSHA", &self.sha1).await {
+            Err(Error::Other(reason)) if reason.to_ascii_lowercase().contains("noscript") => {
+                call("EVAL", self.source).await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl Command {
+    async fn run(&self, connection: &Connection) -> Result<Vec<RedisResult>, Error> {
+        match self {
+            Self::Read { key } => {
+                connection.execute("HMGET", [key.as_str(), "version", "sealed"].map(text)).await
+            }
+            Self::Put { key, version, sealed, life } => {
+                let sealed = RedisParameter::Binary(sealed.clone());
+                let arguments = [RedisParameter::Int64(version.get()), sealed, RedisParameter::Int64(*life)];
+                PUT.run(connection, key, &arguments).await
+            }
+            Self::Forget { key, version } => {
+                FORGET.run(connection, key, &[RedisParameter::Int64(version.get())]).await
+            }
+            Self::Ping => connection.execute("PING", []).await,
+        }
+    }
+}
+
+fn text(text: &str) -> RedisParameter {
+    RedisParameter::Binary(text.as_bytes().to_vec())
+}
+
+/// Reads the reply to [`Command::Read`]. What is not of its form is as good as nothing.
+pub(super) fn cached_code(reply: &[RedisResult]) -> Option<CachedCode> {
+    let [RedisResult::Binary(version), RedisResult::Binary(sealed)] = reply else { return None };
+    let version = std::str::from_utf8(version).ok()?.parse().ok()?;
+    Some(CachedCode { version: OtpVersion::from_stored(version), sealed: sealed.clone() })
+}
+
+/// The connection of this instance.
+#[derive(Clone)]
+enum Slot {
+    Closed,
+    /// Somebody is opening it: an instance opens one connection, not one for each request.
+    Opening,
+    Open(Rc<Connection>),
+}
+
+thread_local! {
+    static SLOT: RefCell<Slot> = const { RefCell::new(Slot::Closed) };
+    static BREAKER: RefCell<Breaker> = RefCell::default();
+}
+
+/// How often those who wait for somebody else's opening look again. A task of an instance cannot wake
+/// another one, so they have to look.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The reply to `command`, or `None` if there is none in time. While somebody else is opening the
+/// connection, those who are not `patient` go without.
+pub(super) async fn call(
+    address: &Address,
+    limit: Duration,
+    patient: bool,
+    command: &Command,
+) -> Option<Vec<RedisResult>> {
+    let now = || Environment.now().unix_millis();
+    if !BREAKER.with_borrow(|breaker| breaker.allows(now())) {
+        return None;
+    }
+    if !patient && SLOT.with_borrow(|slot| matches!(slot, Slot::Opening)) {
+        return None;
+    }
+    match exchange(address, limit, command).await {
+        Ok(reply) => {
+            BREAKER.with_borrow_mut(Breaker::succeeded);
+            Some(reply)
+        }
+        Err(reason) => {
+            if BREAKER.with_borrow_mut(|breaker| breaker.failed(now())) {
+                away(&reason);
+            }
+            None
+        }
+    }
+}
+
+/// Whether Redis answers at this moment, whatever the breaker thinks.
+pub(super) async fn ping(address: &Address, limit: Duration) -> Result<(), String> {
+    exchange(address, limit, &Command::Ping).await.map(drop)
+}
+
+/// Sends `command` on the connection there is, and if that fails at once, on a new one: Redis may have
+/// been restarted since. Every command does the same when done twice.
+async fn exchange(address: &Address, limit: Duration, command: &Command) -> Result<Vec<RedisResult>, String> {
+    let used = RefCell::new(None);
+    let attempt = async {
+        let connection = connection(address).await?;
+        used.replace(Some(Rc::clone(&connection)));
+        if let Ok(reply) = command.run(&connection).await {
+            return Ok(reply);
+        }
+        close(&connection);
+        let connection = self::connection(address).await?;
+        used.replace(Some(Rc::clone(&connection)));
+        command.run(&connection).await.inspect_err(|_| close(&connection))
+    };
+    match deadline::within(limit, attempt).await {
+        Some(reply) => reply.map_err(|error: Error| match error {
+            Error::Other(reason) => format!("Redis: {reason}"),
+            other => format!("Redis: {other}"),
+        }),
+        None => {
+            // Whatever hangs on it would hang the next one, too.
+            if let Some(connection) = used.take() {
+                close(&connection);
+            }
+            Err(format!("Redis: no answer within {} ms", limit.as_millis()))
+        }
+    }
+}
+
+/// The connection that there is, or a new one.
+async fn connection(address: &Address) -> Result<Rc<Connection>, Error> {
+    /// Whoever gives up opening leaves it to the next one.
+    struct Attempt;
+    impl Drop for Attempt {
+        fn drop(&mut self) {
+            SLOT.with_borrow_mut(|slot| {
+                if matches!(slot, Slot::Opening) {
+                    *slot = Slot::Closed;
+                }
+            });
+        }
+    }
+
+    loop {
+        match SLOT.with_borrow(Clone::clone) {
+            Slot::Open(connection) => return Ok(connection),
+            Slot::Opening => spin_sdk::time::sleep(LOOK_AGAIN).await,
+            Slot::Closed => {
+                SLOT.set(Slot::Opening);
+                let _attempt = Attempt;
+                let connection = Rc::new(Connection::open(&address.0).await?);
+                SLOT.set(Slot::Open(Rc::clone(&connection)));
+                return Ok(connection);
+            }
+        }
+    }
+}
+
+/// Forgets this connection, not one that somebody has opened in its place.
+fn close(connection: &Rc<Connection>) {
+    SLOT.with_borrow_mut(|slot| {
+        if matches!(slot, Slot::Open(current) if Rc::ptr_eq(current, connection)) {
+            *slot = Slot::Closed;
+        }
+    });
+}

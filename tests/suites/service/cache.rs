@@ -1,0 +1,295 @@
+//! The cache: what is in it, how it is asked, and that it never has the last word.
+//!
+//! These have a Redis of their own, also where the suites run without one.
+
+use harness::{Builder, Client, Redis, Service, at_once, number};
+use redis::Commands;
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+fn cached_by(redis: &Redis) -> Builder {
+    Service::builder().variable("redis_endpoint", &redis.endpoint()).variable("otp_length", "10")
+}
+
+/// Waits for what happens after the answer.
+#[track_caller]
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The one key that there is.
+fn only_key(redis: &Redis) -> String {
+    let keys = redis.keys();
+    assert_eq!(keys.len(), 1, "{keys:?}");
+    keys.into_iter().next().unwrap()
+}
+
+fn text(answer: &Value, field: &str) -> String {
+    answer[field].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_code_is_cached_sealed_under_a_keyed_name_for_the_rest_of_its_life() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).variable("otp_ttl_seconds", "20").start();
+    let (client, number) = (service.client(), number());
+    let made = client.generate(&number);
+    eventually("caching", || !redis.keys().is_empty());
+    let key = only_key(&redis);
+    assert!(key.starts_with("spin-otp:code:") && !key.contains(&number[2..]), "{key}");
+    let mut connection = redis.connect();
+    let life: i64 = connection.ttl(&key).unwrap();
+    assert!((1..=20).contains(&life), "{life}");
+    let value: HashMap<String, Vec<u8>> = connection.hgetall(&key).unwrap();
+    let otp = text(&made, "otp");
+    for (field, bytes) in &value {
+        for secret in [otp.as_bytes(), &number.as_bytes()[1..]] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{field}");
+        }
+    }
+
+    client.verify(&number, &otp).expect(200);
+    eventually("dropping a used code", || redis.keys().is_empty());
+}
+
+#[test]
+fn a_regenerated_code_takes_the_place_of_the_old_one_and_a_locked_one_is_dropped() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).variable("max_verify_attempts", "1").start();
+    let (client, number) = (service.client(), number());
+    let version = |key: &str| -> i64 { redis.connect().hget(key, "version").unwrap() };
+    client.generate(&number);
+    eventually("caching", || !redis.keys().is_empty());
+    let key = only_key(&redis);
+    let first = version(&key);
+    client.regenerate(&number).expect(201);
+    eventually("caching the new one", || version(&key) > first);
+    client.verify(&number, "0000000000").expect_problem(401, "otp_mismatch");
+    eventually("dropping a locked code", || redis.keys().is_empty());
+}
+
+#[test]
+fn a_code_that_is_not_cached_is_cached_by_its_resend() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let (client, number) = (service.client(), number());
+    let made = client.generate(&number);
+    eventually("caching", || !redis.keys().is_empty());
+    let () = redis::cmd("FLUSHALL").query(&mut redis.connect()).unwrap();
+    assert_eq!(client.resend(&number).expect(200)["otp"], made["otp"]);
+    eventually("caching again", || !redis.keys().is_empty());
+    assert_eq!(client.resend(&number).expect(200)["otp"], made["otp"]);
+}
+
+#[test]
+fn resend_really_reads_the_cache() {
+    // The database's own copy is spoilt: only the cache can still give the code.
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let (client, number) = (service.client(), number());
+    let made = client.generate(&number);
+    eventually("caching", || !redis.keys().is_empty());
+    let database = rusqlite::Connection::open(service.database()).unwrap();
+    assert_eq!(database.execute("UPDATE users SET sealed = x'00'", []).unwrap(), 1);
+    assert_eq!(client.resend(&number).expect(200)["otp"], made["otp"]);
+}
+
+#[test]
+fn what_the_cache_has_wrong_is_not_believed() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let (client, number) = (service.client(), number());
+    let old = client.generate(&number);
+    eventually("caching", || !redis.keys().is_empty());
+    let key = only_key(&redis);
+    let mut connection = redis.connect();
+    let stale: HashMap<String, Vec<u8>> = connection.hgetall(&key).unwrap();
+    let new = client.regenerate(&number).expect(201);
+    let current = |connection: &mut redis::Connection| -> HashMap<String, Vec<u8>> {
+        connection.hgetall(&key).unwrap()
+    };
+    eventually("caching the new one", || current(&mut redis.connect())["version"] != stale["version"]);
+    let fresh = current(&mut connection);
+
+    let put = |version: &[u8], sealed: &[u8]| {
+        let mut connection = redis.connect();
+        let () = connection.del(&key).unwrap();
+        let () = connection.hset(&key, "version", version).unwrap();
+        let () = connection.hset(&key, "sealed", sealed).unwrap();
+    };
+    // A replaced code: an old snapshot was restored.
+    put(&stale["version"], &stale["sealed"]);
+    assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
+    // A replaced code under the live one's version, and garbage under it.
+    put(&fresh["version"], &stale["sealed"]);
+    assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
+    put(&fresh["version"], b"garbage");
+    assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
+    // Nonsense, and something else altogether.
+    put(b"not a version", b"");
+    assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
+    let () = connection.set(&key, "a string").unwrap();
+    assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
+    client.verify(&number, &text(&old, "otp")).expect_problem(401, "otp_mismatch");
+
+    // Used: a cached copy does not bring it back.
+    client.verify(&number, &text(&new, "otp")).expect(200);
+    put(&fresh["version"], &fresh["sealed"]);
+    client.resend(&number).expect_problem(410, "otp_used");
+}
+
+/// The commands that Redis hears while `work` runs and for a moment after, without those that a script
+/// runs and those that open a connection.
+fn commands_of(redis: &Redis, work: impl FnOnce()) -> Vec<String> {
+    const END: &str = "end-of-recording";
+    let stream = TcpStream::connect(redis.address()).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+    let mut stream = stream;
+    stream.write_all(b"MONITOR\r\n").unwrap();
+    assert_eq!(lines.next().unwrap(), "+OK");
+    work();
+    thread::sleep(Duration::from_millis(300));
+    let () = redis::cmd("ECHO").arg(END).query(&mut redis.connect()).unwrap_or_default();
+    lines
+        .take_while(|line| !line.contains(END))
+        .filter_map(|line| {
+            let (head, command) = line.split_once("] ")?;
+            let name = command.split('"').nth(1)?.to_uppercase();
+            let counts =
+                !head.contains("lua") && !matches!(&name[..], "CLIENT" | "HELLO" | "AUTH" | "SELECT");
+            counts.then_some(name)
+        })
+        .collect()
+}
+
+#[test]
+fn each_call_costs_at_most_one_command_in_the_request_and_one_after_it() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let (client, number) = (service.client(), number());
+    let warm = |client: &Client| {
+        // Scripts are known, and the connection is open.
+        let other = harness::number();
+        let made = client.generate(&other);
+        client.resend(&other).expect(200);
+        client.verify(&other, &text(&made, "otp")).expect(200);
+        thread::sleep(Duration::from_millis(100));
+    };
+    warm(&client);
+    assert_eq!(commands_of(&redis, || drop(client.generate(&number))), ["EVALSHA"], "after the answer");
+    warm(&client);
+    let hit = commands_of(&redis, || drop(client.resend(&number).expect(200)));
+    assert_eq!(hit, ["HMGET"], "in the request, and a hit leaves nothing to do");
+    let () = redis::cmd("FLUSHDB").query(&mut redis.connect()).unwrap();
+    warm(&client);
+    let miss = commands_of(&redis, || drop(client.resend(&number).expect(200)));
+    assert_eq!(miss, ["HMGET", "EVALSHA"], "in the request, and after the answer");
+    warm(&client);
+    let again = commands_of(&redis, || drop(client.regenerate(&number).expect(201)));
+    assert_eq!(again, ["EVALSHA"], "after the answer");
+    warm(&client);
+    let otp = text(&client.resend(&number).expect(200), "otp");
+    let wrong = commands_of(&redis, || drop(client.verify(&number, "0000000000").expect(401)));
+    assert!(wrong.is_empty(), "{wrong:?}");
+    warm(&client);
+    let right = commands_of(&redis, || drop(client.verify(&number, &otp).expect(200)));
+    assert_eq!(right, ["EVALSHA"], "after the answer");
+}
+
+#[test]
+fn a_redis_that_has_forgotten_the_scripts_hears_them_again() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let client = service.client();
+    for _ in 0..2 {
+        let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut redis.connect()).unwrap();
+        let () = redis::cmd("FLUSHALL").query(&mut redis.connect()).unwrap();
+        client.generate(&number());
+        eventually("caching", || !redis.keys().is_empty());
+    }
+}
+
+#[test]
+fn an_instance_opens_one_connection() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let client = service.client();
+    let numbers: Vec<_> = (0..16).map(|_| number()).collect();
+    at_once(16, |index| {
+        client.generate(&numbers[index]);
+        for _ in 0..20 {
+            client.resend(&numbers[index]).expect(200);
+        }
+    });
+    let info: String = redis::cmd("INFO").arg("stats").query(&mut redis.connect()).unwrap();
+    let total = info.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    // 336 requests: the instances that served them, and the few connections of this test itself.
+    assert!(total.parse::<u32>().unwrap() < 80, "{total} connections");
+}
+
+#[test]
+fn a_redis_with_a_password_and_another_database_is_used() {
+    let redis = Redis::with_password("p@ss:w/ord %");
+    let with = |password: &str| {
+        cached_by(&redis).variable("redis_password", password).variable("redis_database", "3")
+    };
+    let right = with("p@ss:w/ord %").start();
+    assert_eq!(right.client().get("/readyz").expect(200)["status"], "ready");
+    right.client().generate(&number());
+    let keys = || -> usize {
+        let mut connection = redis.connect();
+        let () = redis::cmd("SELECT").arg(3).query(&mut connection).unwrap();
+        redis::cmd("DBSIZE").query(&mut connection).unwrap()
+    };
+    eventually("caching", || keys() == 1);
+
+    let wrong = with("wrong-word").start();
+    let ready = wrong.client().get("/readyz").expect(200);
+    assert_eq!(ready["status"], "degraded");
+    assert_eq!(ready["dependencies"]["cache"]["status"], "down");
+    assert_eq!(ready["dependencies"]["database"]["status"], "up");
+    let number = number();
+    let made = wrong.client().generate(&number);
+    assert_eq!(wrong.client().resend(&number).expect(200)["otp"], made["otp"]);
+    assert!(wrong.log().contains("cache unavailable"), "{}", wrong.log());
+    assert!(!wrong.log().contains("wrong-word"), "{}", wrong.log());
+}
+
+#[test]
+fn while_redis_hangs_every_call_answers_in_time_and_the_next_ones_do_not_wait() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let client = service.client();
+    let number = number();
+    let otp = text(&client.generate(&number), "otp");
+    client.resend(&number).expect(200);
+    redis.signal("STOP");
+    let mut slowest = Duration::ZERO;
+    let mut times = Vec::new();
+    for _ in 0..30 {
+        let start = Instant::now();
+        assert_eq!(client.resend(&number).expect(200)["otp"], otp.as_str());
+        times.push(start.elapsed());
+        slowest = slowest.max(start.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    // One instance serves them all: a request or two find out, the others are spared.
+    let waited = times.iter().filter(|time| **time > Duration::from_millis(200)).count();
+    assert!(waited <= 3, "{times:?}");
+    let start = Instant::now();
+    assert_eq!(client.get("/readyz").expect(200)["status"], "degraded");
+    client.regenerate(&number).expect(201);
+    assert!(start.elapsed() < Duration::from_secs(3));
+    redis.signal("CONT");
+    eventually("recovering", || client.get("/readyz").expect(200)["status"] == "ready");
+}

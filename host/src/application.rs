@@ -5,12 +5,11 @@
 //! second without one.
 
 use crate::{
-    bindings,
     manifest::Manifest,
     outbound::{AllowedHosts, OutboundHttp},
-    redis::{Redis, RedisData},
-    sqlite::{Database, Sqlite, SqliteData},
-    variables::{Variables, VariablesData},
+    redis::{self, Redis},
+    sqlite::{self, Database, Sqlite},
+    variables::{self, Variables},
 };
 use anyhow::{Context as _, Result, anyhow};
 use std::{
@@ -192,11 +191,9 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    bindings::redis::add_to_linker::<_, RedisData>(&mut linker, |state: &mut State| &mut state.redis)?;
-    bindings::sqlite::add_to_linker::<_, SqliteData>(&mut linker, |state: &mut State| &mut state.sqlite)?;
-    bindings::variables::add_to_linker::<_, VariablesData>(&mut linker, |state: &mut State| {
-        &state.variables
-    })?;
+    redis::add_to_linker(&mut linker, |state: &mut State| &mut state.redis)?;
+    sqlite::add_to_linker(&mut linker, |state: &mut State| &mut state.sqlite)?;
+    variables::add_to_linker(&mut linker, |state: &mut State| &state.variables)?;
     Ok(linker)
 }
 

@@ -7,7 +7,6 @@
 
 mod application;
 mod arguments;
-mod bindings;
 mod headers;
 mod manifest;
 mod outbound;

@@ -3,18 +3,29 @@
 //! As with Spin, each `open` is a TCP connection of its own, no command has a deadline, and a connection
 //! that broke stays broken: the guest sees to both.
 
-use crate::{
-    application::State,
-    bindings::redis::{Error, Host, HostConnection, HostConnectionWithStore, RedisParameter, RedisResult},
-    outbound::AllowedHosts,
-};
+use crate::outbound::AllowedHosts;
 use ::redis::{
     AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, ParsingError, RedisError, Value,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
+use bindings::redis::{Error, Host, HostConnection, HostConnectionWithStore, RedisParameter, RedisResult};
 use std::sync::Arc;
 use url::Url;
-use wasmtime::component::{Accessor, HasData, Resource, ResourceTable};
+use wasmtime::component::{Accessor, HasData, Linker, Resource, ResourceTable};
+
+mod bindings {
+    //! What `wit/` says, as Rust traits.
+    #![allow(clippy::all, clippy::pedantic, reason = "generated")]
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "uses-redis",
+        with: { "spin:redis/redis.connection": super::Connection },
+        require_store_data_send: true,
+    });
+
+    pub(crate) use spin::redis::redis;
+}
 
 /// A guest's connection. Cheap to clone; the last one closes it.
 #[expect(unreachable_pub, reason = "the generated bindings export it again")]
@@ -104,9 +115,17 @@ impl Redis {
     }
 }
 
-/// Gives the linker access to the [`Redis`] of a [`State`].
+/// Links the interface to a store that has `get` for it.
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> &mut Redis,
+) -> wasmtime::Result<()> {
+    bindings::redis::add_to_linker::<_, RedisData>(linker, get)
+}
+
+/// Gives the linker access to the [`Redis`] of an instance.
 #[derive(Debug)]
-pub(crate) struct RedisData;
+struct RedisData;
 
 impl HasData for RedisData {
     type Data<'a> = &'a mut Redis;
@@ -121,15 +140,15 @@ impl HostConnection for &mut Redis {
     }
 }
 
-impl HostConnectionWithStore<State> for RedisData {
-    async fn open(accessor: &Accessor<State, Self>, address: String) -> Result<Resource<Connection>, Error> {
+impl<T: Send + 'static> HostConnectionWithStore<T> for RedisData {
+    async fn open(accessor: &Accessor<T, Self>, address: String) -> Result<Resource<Connection>, Error> {
         let allowed = accessor.with(|mut access| Arc::clone(&access.get().allowed));
         let connection = Connection::open(&address, &allowed).await?;
         accessor.with(|mut access| access.get().table.push(connection)).map_err(|_| Error::TooManyConnections)
     }
 
     async fn execute(
-        accessor: &Accessor<State, Self>,
+        accessor: &Accessor<T, Self>,
         connection: Resource<Connection>,
         command: String,
         arguments: Vec<RedisParameter>,

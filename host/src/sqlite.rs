@@ -9,12 +9,9 @@
 //! inside `BEGIN … COMMIT` keeps its turn until the end. Processes beside this one are waited for by
 //! SQLite's own means.
 
-use crate::{
-    application::State,
-    bindings::sqlite::{Error, Host, HostConnection, HostConnectionWithStore, RowResult, Value},
-    manifest::DEFAULT_DATABASE,
-};
+use crate::manifest::DEFAULT_DATABASE;
 use anyhow::{Context as _, Result};
+use bindings::sqlite::{Error, Host, HostConnection, HostConnectionWithStore, RowResult, Value};
 use rusqlite::{
     hooks::{AuthAction, AuthContext, Authorization},
     types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
@@ -24,7 +21,21 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
-use wasmtime::component::{Accessor, FutureReader, HasData, Resource, ResourceTable, StreamReader};
+use wasmtime::component::{Accessor, FutureReader, HasData, Linker, Resource, ResourceTable, StreamReader};
+
+mod bindings {
+    //! What `wit/` says, as Rust traits.
+    #![allow(clippy::all, clippy::pedantic, reason = "generated")]
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "uses-sqlite",
+        with: { "spin:sqlite/sqlite.connection": super::Connection },
+        require_store_data_send: true,
+    });
+
+    pub(crate) use spin::sqlite::sqlite;
+}
 
 /// Most bytes of a result, as with Spin: a guest's mistake shall not fill the host's memory.
 const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
@@ -221,9 +232,17 @@ impl Sqlite {
     }
 }
 
-/// Gives the linker access to the [`Sqlite`] of a [`State`].
+/// Links the interface to a store that has `get` for it.
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> &mut Sqlite,
+) -> wasmtime::Result<()> {
+    bindings::sqlite::add_to_linker::<_, SqliteData>(linker, get)
+}
+
+/// Gives the linker access to the [`Sqlite`] of an instance.
 #[derive(Debug)]
-pub(crate) struct SqliteData;
+struct SqliteData;
 
 impl HasData for SqliteData {
     type Data<'a> = &'a mut Sqlite;
@@ -238,16 +257,16 @@ impl HostConnection for &mut Sqlite {
     }
 }
 
-impl HostConnectionWithStore<State> for SqliteData {
+impl<T: Send + 'static> HostConnectionWithStore<T> for SqliteData {
     async fn open_async(
-        accessor: &Accessor<State, Self>,
+        accessor: &Accessor<T, Self>,
         database: String,
     ) -> Result<Resource<Connection>, Error> {
         accessor.with(|mut access| access.get().open(&database))
     }
 
     async fn execute_async(
-        accessor: &Accessor<State, Self>,
+        accessor: &Accessor<T, Self>,
         connection: Resource<Connection>,
         statement: String,
         parameters: Vec<Value>,

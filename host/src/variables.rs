@@ -5,17 +5,27 @@
 //! of that form that the manifest does not declare is an error: it is a typing mistake, and what it was
 //! meant to set would silently keep its default.
 
-use crate::{
-    application::State,
-    bindings::variables::{Error, Host, HostWithStore},
-    manifest::{Manifest, Variable},
-};
+use crate::manifest::{Manifest, Variable};
 use anyhow::{Context, Result, anyhow, bail};
+use bindings::variables::{Error, Host, HostWithStore};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-use wasmtime::component::{Accessor, HasData};
+use wasmtime::component::{Accessor, HasData, Linker};
+
+mod bindings {
+    //! What `wit/` says, as Rust traits.
+    #![allow(clippy::all, clippy::pedantic, reason = "generated")]
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "uses-variables",
+        require_store_data_send: true,
+    });
+
+    pub(crate) use spin::variables::variables;
+}
 
 /// How Spin names a variable in the environment.
 const PREFIX: &str = "SPIN_VARIABLE_";
@@ -155,9 +165,17 @@ fn is_name(name: &str) -> bool {
     })
 }
 
-/// Gives the linker access to the variables of a [`State`].
+/// Links the interface to a store that has `get` for it.
+pub(crate) fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> &Arc<Variables>,
+) -> wasmtime::Result<()> {
+    bindings::variables::add_to_linker::<_, VariablesData>(linker, get)
+}
+
+/// Gives the linker access to the variables of an instance.
 #[derive(Debug)]
-pub(crate) struct VariablesData;
+struct VariablesData;
 
 impl HasData for VariablesData {
     type Data<'a> = &'a Arc<Variables>;
@@ -165,8 +183,8 @@ impl HasData for VariablesData {
 
 impl Host for &Arc<Variables> {}
 
-impl HostWithStore<State> for VariablesData {
-    async fn get(accessor: &Accessor<State, Self>, name: String) -> Result<String, Error> {
+impl<T: Send + 'static> HostWithStore<T> for VariablesData {
+    async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<String, Error> {
         accessor.with(|mut access| access.get().get(&name))
     }
 }

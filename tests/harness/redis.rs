@@ -133,7 +133,9 @@ impl Redis {
 fn spawn(address: &str, password: Option<&str>, folder: &TempDir) -> Child {
     let port = address.rsplit_once(':').unwrap().1;
     let mut command = Command::new("redis-server");
-    command.args(["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"]);
+    command.args(["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    // Uncompressed, so that a scan of its files sees what is in them.
+    command.args(["--rdbcompression", "no", "--dir"]);
     command.arg(folder.path());
     if let Some(password) = password {
         command.args(["--requirepass", password]);

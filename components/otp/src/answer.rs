@@ -1,6 +1,5 @@
 //! What is sent back.
 
-use crate::error::Problem;
 use bytes::Bytes;
 use otp_core::{IssuedCode, MobileNumber, Verified};
 use serde::Serialize;
@@ -89,6 +88,15 @@ impl Answer {
         }
     }
 
+    /// A problem document (RFC 9457) with the fields that go with it.
+    pub(crate) fn problem(
+        status: StatusCode,
+        body: &impl Serialize,
+        fields: Vec<(&'static str, HeaderValue)>,
+    ) -> Self {
+        Self { fields, ..Self::new(status, "application/problem+json", body) }
+    }
+
     fn new(status: StatusCode, content_type: &'static str, body: &impl Serialize) -> Self {
         // Plain structs of strings and numbers always serialise; an empty body rather than a panic.
         let body = serde_json::to_vec(body).unwrap_or_default().into();
@@ -112,13 +120,5 @@ impl Answer {
             headers.insert(name, value);
         }
         response
-    }
-}
-
-impl From<Problem> for Answer {
-    fn from(problem: Problem) -> Self {
-        let mut answer = Self::new(problem.status, "application/problem+json", &problem.body());
-        answer.fields = problem.fields;
-        answer
     }
 }

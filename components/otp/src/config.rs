@@ -1,10 +1,13 @@
 //! The operator's settings: the one place that knows Spin's variables.
 
-use crate::cache::{Cache, redis::Address};
+use crate::{
+    cache::{Cache, redis::Address},
+    log,
+};
 use otp_core::{CodeLength, CodeLife, MaxAttempts, Policy, Region};
 use otp_seal::{IndexKey, KeyRing};
 use spin_sdk::variables;
-use std::{fmt, rc::Rc};
+use std::{cell::RefCell, fmt, rc::Rc};
 
 /// What the variables say, read and checked once an instance.
 #[derive(Debug)]
@@ -38,9 +41,30 @@ impl fmt::Display for Misconfiguration {
     }
 }
 
+/// The configuration of this instance, read by its first request. Warnings go to the log then.
+///
+/// Nothing is held across an `.await`: two requests that find the place empty at the same time both
+/// fill it, which does no harm.
+pub(crate) async fn of_instance() -> Result<Rc<Config>, Vec<Misconfiguration>> {
+    thread_local! {
+        static CONFIG: RefCell<Option<Result<Rc<Config>, Vec<Misconfiguration>>>> = const { RefCell::new(None) };
+    }
+    if let Some(config) = CONFIG.with_borrow(Clone::clone) {
+        return config;
+    }
+    let config = Config::load().await.map(Rc::new);
+    match &config {
+        Ok(config) if config.warnings.is_empty() => {}
+        Ok(config) => log::line(format_args!("warning: {}", config.warnings.join("; "))),
+        Err(faults) => faults.iter().for_each(|fault| log::line(format_args!("misconfigured: {fault}"))),
+    }
+    CONFIG.set(Some(config.clone()));
+    config
+}
+
 impl Config {
     /// Reads all variables, and tells all that is wrong with them at once.
-    pub(crate) async fn load() -> Result<Self, Vec<Misconfiguration>> {
+    async fn load() -> Result<Self, Vec<Misconfiguration>> {
         let mut reader = Reader::default();
         let policy = Policy {
             length: reader.number("otp_length", CodeLength::new).await,

@@ -1,6 +1,6 @@
 //! Every way in which a request is refused, and the one place that knows statuses and codes.
 
-use crate::{answer::Answer, config::Misconfiguration, health::Dependencies, log};
+use crate::{answer::Answer, config::Misconfiguration, dependencies::Dependencies, log};
 use otp_core::{
     InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable,
 };
@@ -37,8 +37,8 @@ pub(crate) enum ApiError {
 }
 
 /// A problem document (RFC 9457) with the fields that go with it.
-pub(crate) struct Problem {
-    pub(crate) status: StatusCode,
+struct Problem {
+    status: StatusCode,
     /// Stable, for programs.
     code: &'static str,
     title: &'static str,
@@ -46,13 +46,13 @@ pub(crate) struct Problem {
     detail: String,
     attempts_remaining: Option<i64>,
     dependencies: Option<Dependencies>,
-    pub(crate) fields: Vec<(&'static str, HeaderValue)>,
+    fields: Vec<(&'static str, HeaderValue)>,
 }
 
 /// The body of a problem document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ProblemBody<'a> {
+struct ProblemBody<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -85,7 +85,7 @@ impl Problem {
         self
     }
 
-    pub(crate) fn body(&self) -> ProblemBody<'_> {
+    fn body(&self) -> ProblemBody<'_> {
         ProblemBody {
             r#type: format!("urn:spin-otp:{}", self.code),
             title: self.title,
@@ -212,7 +212,15 @@ impl From<OtpError> for Problem {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        Problem::from(error).into()
+        let mut problem = Problem::from(error);
+        let fields = std::mem::take(&mut problem.fields);
+        Self::problem(problem.status, &problem.body(), fields)
+    }
+}
+
+impl From<Vec<Misconfiguration>> for ApiError {
+    fn from(faults: Vec<Misconfiguration>) -> Self {
+        Self::Misconfigured(faults)
     }
 }
 

@@ -1,6 +1,13 @@
 //! Whether the process answers, and whether it can serve.
 
-use crate::{answer::Answer, environment::Environment, error::ApiError, instance, store::Store};
+use crate::{
+    answer::Answer,
+    config,
+    dependencies::{Dependencies, Dependency},
+    environment::Environment,
+    error::ApiError,
+    store::Store,
+};
 use otp_core::{Timestamp, ports::Clock};
 use serde::Serialize;
 use spin_sdk::http::StatusCode;
@@ -22,29 +29,6 @@ struct Ready<'a> {
     warnings: &'a [&'static str],
 }
 
-/// What the service depends on, and how each is doing.
-#[derive(Debug, Serialize)]
-pub(crate) struct Dependencies {
-    database: Dependency,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache: Option<Dependency>,
-}
-
-#[derive(Debug, Serialize)]
-struct Dependency {
-    kind: &'static str,
-    status: &'static str,
-}
-
-const UP: &str = "up";
-const DOWN: &str = "down";
-
-impl Dependency {
-    fn new(kind: &'static str, up: bool) -> Self {
-        Self { kind, status: if up { UP } else { DOWN } }
-    }
-}
-
 thread_local! {
     static LAST: RefCell<Option<(Timestamp, Answer)>> = const { RefCell::new(None) };
 }
@@ -56,7 +40,7 @@ pub(crate) fn alive() -> Answer {
 
 /// `GET /readyz`: the configuration makes sense and every dependency can be asked.
 pub(crate) async fn ready() -> Result<Answer, ApiError> {
-    let config = instance::config().await?;
+    let config = config::of_instance().await?;
     let now = Environment.now();
     let fresh = |(at, answer): &(Timestamp, Answer)| {
         (0..CACHED_FOR).contains(&(now.unix_millis() - at.unix_millis())).then(|| answer.clone())
@@ -67,7 +51,7 @@ pub(crate) async fn ready() -> Result<Answer, ApiError> {
     let pinged = Store.ping().await;
     let cache = config.cache.ping().await.map(|pinged| Dependency::new(config.cache.kind(), pinged.is_ok()));
     // Without its cache the service is slower, and still right.
-    let degraded = cache.as_ref().is_some_and(|cache| cache.status == DOWN);
+    let degraded = cache.as_ref().is_some_and(|cache| !cache.is_up());
     let dependencies = Dependencies { database: Dependency::new(Store.kind(), pinged.is_ok()), cache };
     let answer = match pinged {
         Ok(()) => {

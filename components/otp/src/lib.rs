@@ -2,16 +2,18 @@
 //! to Spin's interfaces, and decides nothing itself.
 //!
 //! Spin keeps an instance for many requests, up to 16 of them at once, so what is costly lives in the
-//! instance (see [`instance`]). Nothing on a request's path may panic: it would end all of them.
+//! instance: the configuration, the connections, the phone metadata. Its requests interleave at every
+//! `.await`, and none of them can wake another one. Nothing on a request's path may panic: it would end
+//! all of them.
 
 mod answer;
 mod cache;
 mod config;
 mod deadline;
+mod dependencies;
 mod environment;
 mod error;
 mod health;
-mod instance;
 mod log;
 mod otp_calls;
 mod request;

@@ -3,10 +3,9 @@
 use crate::{
     answer::Answer,
     cache::Cache,
-    config::Config,
+    config::{self, Config},
     environment::Environment,
     error::ApiError,
-    instance,
     request::{Body, Fields},
     store::Store,
 };
@@ -16,7 +15,7 @@ use std::rc::Rc;
 
 /// `POST /generate-otp`
 pub(crate) async fn generate(body: Body) -> Result<Answer, ApiError> {
-    let config = instance::config().await?;
+    let config = config::of_instance().await?;
     let fields = Fields::read(body).await?;
     let (number, email, channel) =
         (fields.required("mobileNumber")?, fields.optional("email")?, fields.optional("channel")?);
@@ -47,7 +46,7 @@ pub(crate) async fn regenerate(body: Body) -> Result<Answer, ApiError> {
 
 /// `POST /verify-otp`
 pub(crate) async fn verify(body: Body) -> Result<Answer, ApiError> {
-    let config = instance::config().await?;
+    let config = config::of_instance().await?;
     let fields = Fields::read(body).await?;
     let (number, otp, otp_id) =
         (fields.required("mobileNumber")?, fields.required("otp")?, fields.optional("otpId")?);
@@ -63,7 +62,7 @@ pub(crate) async fn verify(body: Body) -> Result<Answer, ApiError> {
 
 /// What resend and regenerate are told: whose code.
 async fn number_of(body: Body) -> Result<(Rc<Config>, MobileNumber), ApiError> {
-    let config = instance::config().await?;
+    let config = config::of_instance().await?;
     let fields = Fields::read(body).await?;
     let number = MobileNumber::parse(fields.required("mobileNumber")?, config.default_region)?;
     Ok((config, number))

@@ -2,16 +2,21 @@
 
 pub(crate) mod sqlite;
 
-use crate::{deadline, instance};
+use crate::deadline;
 use otp_core::{
     MobileNumber, OtpVersion, Recipient,
     ports::{Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable},
 };
 use sqlite::Sqlite;
-use std::time::Duration;
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 /// The most that a request waits for the database, opening it included. A client hears in under 3 s.
 const DEADLINE: Duration = Duration::from_millis(2_500);
+
+thread_local! {
+    /// The connection of this instance, opened by its first request.
+    static SQLITE: RefCell<Option<Rc<Sqlite>>> = const { RefCell::new(None) };
+}
 
 /// The database of this instance.
 #[derive(Debug)]
@@ -34,15 +39,26 @@ impl Store {
         &self,
         work: impl AsyncFnOnce(&Sqlite) -> Result<T, Unavailable>,
     ) -> Result<T, Unavailable> {
-        let opened_and_done = async { work(&*instance::sqlite().await?).await };
+        let opened_and_done = async { work(&*connection().await?).await };
         let outcome = deadline::within(DEADLINE, opened_and_done)
             .await
             .unwrap_or_else(|| Err(Unavailable(format!("no answer within {} ms", DEADLINE.as_millis()))));
         if outcome.is_err() {
-            instance::forget_sqlite();
+            SQLITE.set(None);
         }
         outcome
     }
+}
+
+/// The connection that there is, or a new one with the schema in place. Two requests that find none at
+/// the same time both open one, which does no harm.
+async fn connection() -> Result<Rc<Sqlite>, Unavailable> {
+    if let Some(connection) = SQLITE.with_borrow(Clone::clone) {
+        return Ok(connection);
+    }
+    let connection = Rc::new(Sqlite::open().await?);
+    SQLITE.set(Some(Rc::clone(&connection)));
+    Ok(connection)
 }
 
 impl Database for Store {

@@ -1,6 +1,6 @@
 //! The one-time code itself.
 
-use crate::{policy::OutOfRange, ports::Random};
+use crate::{out_of_range::OutOfRange, random::Random};
 use zeroize::Zeroizing;
 
 /// How many digits a code has: 4 to 10.
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Code {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::seeded::Seeded;
+    use crate::random::seeded::Seeded;
     use proptest::prelude::*;
 
     /// Pearson's chi-square of counts that should be equal.

@@ -3,44 +3,14 @@
 use crate::{
     channel::Channel,
     code::Code,
-    email::EmailAddress,
     number::MobileNumber,
     otp_id::OtpId,
     otp_version::OtpVersion,
     ports::{Cache, CachedCode, Clock, Database, NewCode, Random, Reissued},
+    recipient::Recipient,
     service::{IssuedCode, OtpError, OtpService},
     timestamp::Timestamp,
 };
-
-/// Where a code is to go, beside the number itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recipient {
-    /// To the number, by text message. An address is only noted.
-    Sms {
-        /// The user's address, if the request told it.
-        email: Option<EmailAddress>,
-    },
-    /// To this address.
-    Email(EmailAddress),
-}
-
-impl Recipient {
-    /// The channel that the code takes.
-    pub fn channel(&self) -> Channel {
-        match self {
-            Self::Sms { .. } => Channel::Sms,
-            Self::Email(_) => Channel::Email,
-        }
-    }
-
-    /// The address that the request told, whether or not the code goes there.
-    pub fn email(&self) -> Option<&EmailAddress> {
-        match self {
-            Self::Sms { email } => email.as_ref(),
-            Self::Email(email) => Some(email),
-        }
-    }
-}
 
 /// A code that was drawn and is not written yet.
 struct Draft {

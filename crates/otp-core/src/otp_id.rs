@@ -1,6 +1,6 @@
 //! The id of a code.
 
-use crate::{ports::Random, timestamp::Timestamp};
+use crate::{random::Random, timestamp::Timestamp};
 
 /// Names one code for good: a UUID version 7 (RFC 9562), so that ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl OtpId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::seeded::Seeded;
+    use crate::random::seeded::Seeded;
 
     #[test]
     fn ids_sort_by_time_and_read_back() {

@@ -1,7 +1,6 @@
 //! The numbers that an operator may set.
 
-use crate::code::CodeLength;
-use std::ops::RangeInclusive;
+use crate::{code::CodeLength, out_of_range::OutOfRange};
 
 /// How codes are made and how many guesses they stand.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,20 +11,6 @@ pub struct Policy {
     pub life: CodeLife,
     /// Wrong values of one code that are compared before it is locked.
     pub max_attempts: MaxAttempts,
-}
-
-/// A number is outside its range.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("must be from {from} to {to}")]
-pub struct OutOfRange {
-    from: u64,
-    to: u64,
-}
-
-impl OutOfRange {
-    pub(crate) fn check(value: u64, range: RangeInclusive<u64>) -> Result<u64, Self> {
-        if range.contains(&value) { Ok(value) } else { Err(Self { from: *range.start(), to: *range.end() }) }
-    }
 }
 
 /// How long a code is good: 1 to 600 seconds. Ten minutes are the most that OWASP ASVS 5.0 (6.5.5) and

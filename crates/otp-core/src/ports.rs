@@ -1,21 +1,17 @@
 //! What the domain needs from outside.
 
 use crate::{
-    channel::Channel, issue::Recipient, number::MobileNumber, otp_id::OtpId, otp_version::OtpVersion,
-    policy::MaxAttempts, timestamp::Timestamp,
+    channel::Channel, number::MobileNumber, otp_id::OtpId, otp_version::OtpVersion, policy::MaxAttempts,
+    recipient::Recipient, timestamp::Timestamp,
 };
 use otp_seal::{CheckValue, NumberIndex};
+
+pub use crate::random::Random;
 
 /// Tells the time.
 pub trait Clock {
     /// This moment.
     fn now(&self) -> Timestamp;
-}
-
-/// Gives unpredictable bytes, fit for keys and codes.
-pub trait Random {
-    /// Overwrites all of `bytes`.
-    fn fill(&self, bytes: &mut [u8]);
 }
 
 /// The truth about users and codes.
@@ -188,33 +184,5 @@ impl std::str::FromStr for Verdict {
             "right" => Self::Right,
             _ => return Err(Unavailable("the database gave an unknown verdict".to_owned())),
         })
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod seeded {
-    //! A source that gives the same bytes for the same seed.
-
-    use std::cell::Cell;
-
-    pub(crate) struct Seeded(Cell<u64>);
-
-    impl Seeded {
-        pub(crate) fn new(seed: u64) -> Self {
-            Self(Cell::new(seed))
-        }
-    }
-
-    impl super::Random for Seeded {
-        /// SplitMix64 (Steele, Lea and Flood, 2014).
-        fn fill(&self, bytes: &mut [u8]) {
-            for chunk in bytes.chunks_mut(8) {
-                self.0.set(self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
-                let mut z = self.0.get();
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
-            }
-        }
     }
 }

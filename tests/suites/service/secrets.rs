@@ -57,7 +57,7 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
     let scan = |service: &Service| {
         let mut files = bytes_below(&service.state());
         if let Some(redis) = service.cache() {
-            // What it holds, as it would write it to disk. (Uncompressed: short values are not compressed.)
+            // What it holds, as it writes it to disk, uncompressed.
             redis.save();
             files.extend(bytes_below(&redis.files()));
             for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".rdb")) {

@@ -1,0 +1,30 @@
+//! What the service depends on, for probes and operators.
+
+use serde::Serialize;
+
+/// What the service depends on, and how each is doing.
+#[derive(Debug, Serialize)]
+pub(crate) struct Dependencies {
+    pub(crate) database: Dependency,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<Dependency>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Dependency {
+    kind: &'static str,
+    status: &'static str,
+}
+
+const UP: &str = "up";
+const DOWN: &str = "down";
+
+impl Dependency {
+    pub(crate) fn new(kind: &'static str, up: bool) -> Self {
+        Self { kind, status: if up { UP } else { DOWN } }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.status == UP
+    }
+}

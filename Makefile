@@ -54,7 +54,7 @@ servers:
 	@scripts/test-servers.sh
 
 bench: component host servers ## Measure the calls of services that are started for it
-	cargo run --locked --release --package spin-otp-bench
+	@target/release/spin-otp-bench
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -8,7 +8,10 @@ url=http://$LISTEN
 
 # redis://[user[:password]@]host[:port][/database]: Spin wants the place and the credentials apart.
 if [ -n "${REDIS_URL:-}" ]; then
-  decoded() { printf '%b' "${1//%/\\x}"; }
+  decoded() {
+    local text=${1//\\/\\\\}
+    printf '%b' "${text//%/\\x}"
+  }
   rest=${REDIS_URL#redis://}
   [ "$rest" != "$REDIS_URL" ] || {
     echo "REDIS_URL must be redis://[user:password@]host:port[/database]." >&2
@@ -23,7 +26,8 @@ if [ -n "${REDIS_URL:-}" ]; then
       export SPIN_VARIABLE_REDIS_USERNAME SPIN_VARIABLE_REDIS_PASSWORD
       ;;
   esac
-  case "$rest" in *:*) ;; *) rest=$rest:6379 ;; esac
+  # The colons of an IPv6 address stand inside brackets.
+  case "${rest##*]}" in *:*) ;; *) rest=$rest:6379 ;; esac
   export SPIN_VARIABLE_REDIS_ENDPOINT=redis://$rest
 fi
 
@@ -50,7 +54,16 @@ if ! answers; then
   (
     for _ in $(seq 300); do
       if answers; then
-        sleep 0.3
+        # What is wrong with the configuration is said now, and not at somebody's first request.
+        exec 3<>"/dev/tcp/$host/${LISTEN##*:}"
+        printf 'GET /readyz HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n' "$LISTEN" >&3
+        ready=$(cat <&3)
+        case "$ready" in
+          *'"code":"misconfigured"'*)
+            printf '\nNot ready: %s\n' "$(sed -n 's/.*"detail":"\([^"]*\)".*/\1/p' <<<"$ready")"
+            exit
+            ;;
+        esac
         cat <<TRY
 
 Try it:

@@ -27,6 +27,8 @@ tried=()
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# The steps below run where bash ignores set -e, so each command that may fail says what then.
+
 with_rustup() {
   command -v rustup >/dev/null || { tried+=("rustup target add: there is no rustup"); return 1; }
   say "adding $target with rustup"
@@ -70,7 +72,7 @@ from_debian_sources() {
     tried+=("apt-get download rust-src=$package wasi-libc: $(tail -n1 "$work/apt.log")")
     return 1
   }
-  for package in "$work"/packages/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
+  for package in "$work"/packages/*.deb; do dpkg-deb -x "$package" "$work/tree" || return 1; done
   src=$(echo "$work"/tree/usr/src/rustc-*/library)
   lib=$work/tree/usr/lib/$target
   # The lock file of the package names the few crates that the library needs; cargo brings them.
@@ -82,13 +84,14 @@ from_debian_sources() {
   fi
   # Put together beside its place and moved there whole: half a library would pass for one.
   sysroot=$(dirname "$(rustc --print target-libdir --target "$target")")
-  rm -rf "$sysroot.new" "$sysroot"
-  mkdir -p "$sysroot.new/lib/self-contained"
+  rm -rf "$sysroot.new"
+  mkdir -p "$sysroot.new/lib/self-contained" || return 1
   for package in "$work/build/$target/release/deps/"*.rlib; do
-    case "$package" in */libsysroot-*) ;; *) cp "$package" "$sysroot.new/lib/" ;; esac
+    case "$package" in */libsysroot-*) continue ;; esac
+    cp "$package" "$sysroot.new/lib/" || return 1
   done
-  cp "$lib/crt1-command.o" "$lib/crt1-reactor.o" "$lib/libc.a" "$sysroot.new/lib/self-contained/"
-  mv "$sysroot.new" "$sysroot"
+  cp "$lib/crt1-command.o" "$lib/crt1-reactor.o" "$lib/libc.a" "$sysroot.new/lib/self-contained/" || return 1
+  rm -rf "$sysroot" && mv "$sysroot.new" "$sysroot" || return 1
   present
 }
 

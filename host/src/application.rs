@@ -289,3 +289,16 @@ impl WorkerState for Worker {
         drop(store);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_serves_128_requests_and_16_at_once() {
+        let worker = Worker { _alive: mpsc::channel(1).0 };
+        assert!(matches!(worker.should_accept_request(15, 127), ShouldAccept::Yes));
+        assert!(matches!(worker.should_accept_request(16, 127), ShouldAccept::No));
+        assert!(matches!(worker.should_accept_request(0, 128), ShouldAccept::Never));
+    }
+}

@@ -198,13 +198,15 @@ fn text(status: StatusCode, body: &'static str) -> Response<WasiBody> {
     response
 }
 
-/// A path for the log: without digits beyond the third of a row, for it may hold a phone number or a code.
+/// A path for the log: without digits, plain or percent-encoded, for they may be a phone number or a code.
 fn without_digits(path: &str) -> String {
-    let mut row = 0;
+    // Characters that still belong to a %XX.
+    let mut encoded = 0;
     path.chars()
         .map(|c| {
-            row = if c.is_ascii_digit() { row + 1 } else { 0 };
-            if row > 3 { '*' } else { c }
+            let masked = c.is_ascii_digit() || encoded > 0;
+            encoded = if c == '%' { 2 } else { encoded - i32::from(encoded > 0) };
+            if masked { '*' } else { c }
         })
         .collect()
 }
@@ -215,8 +217,9 @@ mod tests {
 
     #[test]
     fn the_log_shows_no_number_of_a_path() {
-        assert_eq!(without_digits("/users/+14155550123"), "/users/+141********");
-        assert_eq!(without_digits("/v1/generate-otp"), "/v1/generate-otp");
+        assert_eq!(without_digits("/users/+14155550123"), "/users/+***********");
+        assert_eq!(without_digits("/users/+1-415-555-0123"), "/users/+*-***-***-****");
+        assert_eq!(without_digits("/users/%2B%31%34x/generate-otp"), "/users/%**%**%**x/generate-otp");
     }
 
     #[tokio::test]

@@ -55,7 +55,12 @@ impl Sources {
     /// The command line's, the process's own environment, and the working folder's `.env`.
     pub(crate) fn of_process(arguments: &[String]) -> Result<Self> {
         let dotenv = match dotenvy::from_filename_iter(".env") {
-            Ok(entries) => entries.collect::<Result<_, _>>().context(".env is not usable")?,
+            Ok(entries) => entries
+                .collect::<Result<_, _>>()
+                // The library's own words quote the line, and with it a secret.
+                .map_err(|_| {
+                    anyhow!(".env is not usable: a line of it is not NAME=VALUE; quote values with spaces")
+                })?,
             Err(_) => HashMap::new(),
         };
         let text = |value: std::ffi::OsString| value.into_string().ok();
@@ -71,9 +76,8 @@ impl Variables {
         let declared = &manifest.variables;
         let mut arguments = HashMap::new();
         for argument in &sources.arguments {
-            let (name, value) = argument
-                .split_once('=')
-                .with_context(|| format!("--variable {argument}: write NAME=VALUE"))?;
+            let (name, value) =
+                argument.split_once('=').context("a --variable has no '=': write --variable NAME=VALUE")?;
             known(declared, name, &format!("--variable {name}"))?;
             arguments.insert(name, value);
         }
@@ -157,12 +161,12 @@ fn known(declared: &BTreeMap<String, Variable>, name: &str, written: &str) -> Re
     bail!("{written}: there is no such variable; the manifest declares {}", names.join(", "));
 }
 
-/// Lower case words of letters and digits that start with a letter, joined by single underscores.
+/// Lower case words of letters and digits, joined by single underscores; the first starts with a letter.
 fn is_name(name: &str) -> bool {
-    name.split('_').all(|word| {
-        word.starts_with(|c: char| c.is_ascii_lowercase())
-            && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    })
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.split('_').all(|word| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        })
 }
 
 /// Links the interface to a store that has `get` for it.

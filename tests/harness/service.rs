@@ -4,6 +4,7 @@ use crate::{client::Client, redis::Redis};
 use std::{
     fs::File,
     net::TcpListener,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -100,6 +101,8 @@ fn spawn(builder: &Builder, address: &str, folder: &Path) -> Child {
         command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
     }
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    // A group of its own, to kill all of it: spin is two processes.
+    command.process_group(0);
     command.spawn().expect("the host can be started; run make build")
 }
 
@@ -175,7 +178,8 @@ impl Service {
     /// SIGKILL: no chance to tidy up.
     pub fn kill(&mut self) {
         // It may have ended by itself.
-        let _ = self.child.kill();
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
         self.child.wait().unwrap();
     }
 
@@ -220,6 +224,10 @@ impl Service {
             assert!(Instant::now() < deadline, "the service does not answer: {}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
+        // Somebody else may have taken the address in the meantime, and answered.
+        thread::sleep(Duration::from_millis(5));
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "something else answers at {}: {}", self.address, self.log());
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::{
     cache::{Cache, redis::Address},
-    log,
+    deadline, log,
 };
 use otp_core::{CodeLength, CodeLife, MaxAttempts, Policy, Region};
 use otp_seal::{IndexKey, KeyRing};
 use spin_sdk::variables;
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
 /// What the variables say, read and checked once an instance.
 #[derive(Debug)]
@@ -41,22 +41,39 @@ impl fmt::Display for Misconfiguration {
     }
 }
 
+/// Why there is no configuration.
+#[derive(Debug, Clone)]
+pub(crate) enum Unusable {
+    /// Values that make no sense: all of them.
+    Misconfigured(Vec<Misconfiguration>),
+    /// This variable could not be read just now.
+    Unread(&'static str),
+}
+
+/// How long the variables may take to arrive: they may come from a provider across the network.
+const DEADLINE: Duration = Duration::from_secs(2);
+
 /// The configuration of this instance, read by its first request. Warnings go to the log then.
 ///
 /// Nothing is held across an `.await`: two requests that find the place empty at the same time both
 /// fill it, which does no harm.
-pub(crate) async fn of_instance() -> Result<Rc<Config>, Vec<Misconfiguration>> {
+pub(crate) async fn of_instance() -> Result<Rc<Config>, Unusable> {
     thread_local! {
-        static CONFIG: RefCell<Option<Result<Rc<Config>, Vec<Misconfiguration>>>> = const { RefCell::new(None) };
+        static CONFIG: RefCell<Option<Result<Rc<Config>, Unusable>>> = const { RefCell::new(None) };
     }
     if let Some(config) = CONFIG.with_borrow(Clone::clone) {
         return config;
     }
-    let config = Config::load().await.map(Rc::new);
+    let loaded = deadline::within(DEADLINE, Config::load()).await.unwrap_or(Err(Unusable::Unread("any")));
+    let config = loaded.map(Rc::new);
     match &config {
         Ok(config) if config.warnings.is_empty() => {}
         Ok(config) => log::line(format_args!("warning: {}", config.warnings.join("; "))),
-        Err(faults) => faults.iter().for_each(|fault| log::line(format_args!("misconfigured: {fault}"))),
+        Err(Unusable::Misconfigured(faults)) => {
+            faults.iter().for_each(|fault| log::line(format_args!("misconfigured: {fault}")));
+        }
+        // Not kept: the next request may fare better.
+        Err(Unusable::Unread(_)) => return config,
     }
     CONFIG.set(Some(config.clone()));
     config
@@ -64,7 +81,7 @@ pub(crate) async fn of_instance() -> Result<Rc<Config>, Vec<Misconfiguration>> {
 
 impl Config {
     /// Reads all variables, and tells all that is wrong with them at once.
-    async fn load() -> Result<Self, Vec<Misconfiguration>> {
+    async fn load() -> Result<Self, Unusable> {
         let mut reader = Reader::default();
         let policy = Policy {
             length: reader.number("otp_length", CodeLength::new).await,
@@ -77,8 +94,11 @@ impl Config {
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
         let cache = Cache::new(reader.redis().await.map(Rc::new));
+        if let Some(variable) = reader.unread {
+            return Err(Unusable::Unread(variable));
+        }
         if !reader.faults.is_empty() {
-            return Err(reader.faults);
+            return Err(Unusable::Misconfigured(reader.faults));
         }
 
         let mut warnings = Vec::new();
@@ -104,6 +124,7 @@ impl Config {
 #[derive(Default)]
 struct Reader {
     faults: Vec<Misconfiguration>,
+    unread: Option<&'static str>,
 }
 
 impl Reader {
@@ -114,8 +135,13 @@ impl Reader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let parsed = match variables::get(variable).await {
-            Ok(value) => parse(value.trim()).map_err(|error| error.to_string()),
-            Err(error) => Err(format!("cannot be read ({error}); declare it in spin.toml")),
+            Ok(value) => parse(&value).map_err(|error| error.to_string()),
+            Err(variables::Error::Undefined(_)) => Err("is not declared in spin.toml".to_owned()),
+            // What a provider says may hold a secret: some quote the line that they stumbled over.
+            Err(_) => {
+                self.unread = Some(variable);
+                return None;
+            }
         };
         parsed.map_err(|reason| self.faults.push(Misconfiguration { variable, reason })).ok()
     }
@@ -126,7 +152,11 @@ impl Reader {
         let username = self.read("redis_username", text).await?;
         let password = self.read("redis_password", text).await?;
         let database = self.read("redis_database", |value| unless_empty(value, whole_number)).await?;
-        let companions = [("redis_username", !username.is_empty()), ("redis_password", !password.is_empty())];
+        let companions = [
+            ("redis_username", !username.is_empty()),
+            ("redis_password", !password.is_empty()),
+            ("redis_database", database.is_some()),
+        ];
         let database = database.unwrap_or_default();
         self.read("redis_endpoint", |endpoint| {
             if let ("", Some((name, _))) = (endpoint, companions.iter().find(|(_, set)| *set)) {
@@ -151,12 +181,13 @@ impl Reader {
 }
 
 fn whole_number<T: std::str::FromStr>(value: &str) -> Result<T, &'static str> {
+    let value = value.trim();
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| value.parse().ok()).flatten().ok_or("must be a whole number")
 }
 
 fn switch(value: &str) -> Result<bool, &'static str> {
-    match value {
+    match value.trim() {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err("must be true or false"),
@@ -164,5 +195,7 @@ fn switch(value: &str) -> Result<bool, &'static str> {
 }
 
 fn unless_empty<T, E>(value: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Option<T>, E> {
+    // A secret from a file often ends in a line feed.
+    let value = value.trim();
     if value.is_empty() { Ok(None) } else { parse(value).map(Some) }
 }

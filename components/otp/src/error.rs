@@ -1,6 +1,11 @@
 //! Every way in which a request is refused, and the one place that knows statuses and codes.
 
-use crate::{answer::Answer, config::Misconfiguration, dependencies::Dependencies, log};
+use crate::{
+    answer::Answer,
+    config::{Misconfiguration, Unusable},
+    dependencies::Dependencies,
+    log,
+};
 use otp_core::{
     InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable,
 };
@@ -196,13 +201,13 @@ impl From<OtpError> for Problem {
             }
             OtpError::Unavailable(Unavailable(reason)) => {
                 // The reason is for the operator; a client can only wait.
-                log::line(format_args!("database unavailable: {reason}"));
+                log::line(format_args!("unavailable: {reason}"));
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "unavailable",
                     "The service is unavailable",
-                    "The database did not answer in time. The request may still have taken effect; \
-                     try again in a moment.",
+                    "What the service depends on did not answer in time. The request may still have \
+                     taken effect; try again in a moment.",
                 )
                 .with("retry-after", RETRY_AFTER)
             }
@@ -218,9 +223,14 @@ impl From<ApiError> for Answer {
     }
 }
 
-impl From<Vec<Misconfiguration>> for ApiError {
-    fn from(faults: Vec<Misconfiguration>) -> Self {
-        Self::Misconfigured(faults)
+impl From<Unusable> for ApiError {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Misconfigured(faults) => Self::Misconfigured(faults),
+            Unusable::Unread(variable) => {
+                Self::Otp(Unavailable(format!("variables: {variable} could not be read")).into())
+            }
+        }
     }
 }
 

@@ -48,11 +48,12 @@ pub(crate) async fn ready() -> Result<Answer, ApiError> {
     if let Some(answer) = LAST.with_borrow(|last| last.as_ref().and_then(fresh)) {
         return Ok(answer);
     }
-    let pinged = Store.ping().await;
+    let store = Store::new();
+    let pinged = store.ping().await;
     let cache = config.cache.ping().await.map(|pinged| Dependency::new(config.cache.kind(), pinged.is_ok()));
     // Without its cache the service is slower, and still right.
     let degraded = cache.as_ref().is_some_and(|cache| !cache.is_up());
-    let dependencies = Dependencies { database: Dependency::new(Store.kind(), pinged.is_ok()), cache };
+    let dependencies = Dependencies { database: Dependency::new(store.kind(), pinged.is_ok()), cache };
     let answer = match pinged {
         Ok(()) => {
             let ready = Ready {

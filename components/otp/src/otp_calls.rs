@@ -26,21 +26,21 @@ pub(crate) async fn generate(body: Body) -> Result<Answer, ApiError> {
         Channel::Sms => Recipient::Sms { email },
         Channel::Email => Recipient::Email(email.ok_or(ApiError::MissingField("email"))?),
     };
-    let issued = service(&config).generate(&number, &recipient).await?;
+    let issued = service(&Store::new(), &config).generate(&number, &recipient).await?;
     Ok(Answer::code(StatusCode::CREATED, &number, &issued, config.reveal_otp))
 }
 
 /// `POST /resend-otp`
 pub(crate) async fn resend(body: Body) -> Result<Answer, ApiError> {
     let (config, number) = number_of(body).await?;
-    let issued = service(&config).resend(&number).await?;
+    let issued = service(&Store::new(), &config).resend(&number).await?;
     Ok(Answer::code(StatusCode::OK, &number, &issued, config.reveal_otp))
 }
 
 /// `POST /regenerate-otp`
 pub(crate) async fn regenerate(body: Body) -> Result<Answer, ApiError> {
     let (config, number) = number_of(body).await?;
-    let issued = service(&config).regenerate(&number).await?;
+    let issued = service(&Store::new(), &config).regenerate(&number).await?;
     Ok(Answer::code(StatusCode::CREATED, &number, &issued, config.reveal_otp))
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn verify(body: Body) -> Result<Answer, ApiError> {
         // What is no id at all is the id of no code.
         otp_id: otp_id.map(|id| OtpId::parse(id).ok_or(OtpError::NotFound)).transpose()?,
     };
-    let verified = service(&config).verify(&attempt).await?;
+    let verified = service(&Store::new(), &config).verify(&attempt).await?;
     Ok(Answer::verified(&attempt.number, &verified))
 }
 
@@ -68,9 +68,9 @@ async fn number_of(body: Body) -> Result<(Rc<Config>, MobileNumber), ApiError> {
     Ok((config, number))
 }
 
-fn service(config: &Config) -> OtpService<'_, Store, Cache, Environment> {
+fn service<'a>(store: &'a Store, config: &'a Config) -> OtpService<'a, Store, Cache, Environment> {
     OtpService {
-        database: &Store,
+        database: store,
         cache: &config.cache,
         environment: &Environment,
         keys: &config.encryption_keys,

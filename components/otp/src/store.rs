@@ -8,9 +8,14 @@ use otp_core::{
     ports::{Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable},
 };
 use sqlite::Sqlite;
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-/// The most that a request waits for the database, opening it included. A client hears in under 3 s.
+/// The most that a request waits for the database, opening it and all statements included. A client
+/// hears in under 3 s. The statements that write know it too: they do nothing when they come later.
 const DEADLINE: Duration = Duration::from_millis(2_500);
 
 thread_local! {
@@ -18,11 +23,18 @@ thread_local! {
     static SQLITE: RefCell<Option<Rc<Sqlite>>> = const { RefCell::new(None) };
 }
 
-/// The database of this instance.
+/// The database, for one request.
 #[derive(Debug)]
-pub(crate) struct Store;
+pub(crate) struct Store {
+    until: Instant,
+}
 
 impl Store {
+    /// For a request that begins now.
+    pub(crate) fn new() -> Self {
+        Self { until: Instant::now() + DEADLINE }
+    }
+
     /// Whether the database can be asked.
     pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
         self.with(async |database| database.ping().await).await
@@ -39,12 +51,18 @@ impl Store {
         &self,
         work: impl AsyncFnOnce(&Sqlite) -> Result<T, Unavailable>,
     ) -> Result<T, Unavailable> {
-        let opened_and_done = async { work(&*connection().await?).await };
-        let outcome = deadline::within(DEADLINE, opened_and_done)
+        let used = RefCell::new(None);
+        let opened_and_done = async {
+            let connection = connection().await?;
+            used.replace(Some(Rc::clone(&connection)));
+            work(&*connection).await
+        };
+        let left = self.until.saturating_duration_since(Instant::now());
+        let outcome = deadline::within(left, opened_and_done)
             .await
             .unwrap_or_else(|| Err(Unavailable(format!("no answer within {} ms", DEADLINE.as_millis()))));
-        if outcome.is_err() {
-            SQLITE.set(None);
+        if let (Err(_), Some(used)) = (&outcome, used.take()) {
+            forget(&used);
         }
         outcome
     }
@@ -59,6 +77,15 @@ async fn connection() -> Result<Rc<Sqlite>, Unavailable> {
     let connection = Rc::new(Sqlite::open().await?);
     SQLITE.set(Some(Rc::clone(&connection)));
     Ok(connection)
+}
+
+/// Forgets this connection, not one that another request has opened in its place.
+fn forget(used: &Rc<Sqlite>) {
+    SQLITE.with_borrow_mut(|current| {
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, used)) {
+            *current = None;
+        }
+    });
 }
 
 impl Database for Store {

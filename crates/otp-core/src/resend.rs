@@ -18,7 +18,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         let cached = self.cache.get(&index).await;
         let version = cached.as_ref().map(|cached| cached.version);
         let mut stored = self.database.find(number, version).await?.ok_or(OtpError::NotFound)?;
-        let now = self.environment.now();
+        let mut now = self.environment.now();
         self.must_be_live(&stored, now)?;
 
         let confirmed = cached.filter(|_| stored.sealed.is_none());
@@ -29,6 +29,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
                     // What is cached under the right version does not open: it is damaged.
                     self.cache.forget(index.clone(), stored.version);
                     stored = self.database.find(number, None).await?.ok_or(OtpError::NotFound)?;
+                    now = self.environment.now();
                     self.must_be_live(&stored, now)?;
                 }
                 let sealed = stored.sealed.take().ok_or(OtpError::Expired)?;
@@ -58,5 +59,121 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::Channel,
+        otp_id::OtpId,
+        otp_version::OtpVersion,
+        policy::Policy,
+        ports::{Guess, Judged, NewCode, Reissued, Unavailable},
+        random::seeded::Seeded,
+        recipient::Recipient,
+    };
+    use otp_seal::{Context, IndexKey, KeyRing, NumberIndex};
+    use std::pin::pin;
+
+    const NUMBER: &str = "+14155550123";
+    const LIVE: OtpVersion = OtpVersion::from_stored(2);
+
+    /// Holds one code, and gives it unless the caller has this version.
+    struct OneRow;
+
+    impl Database for OneRow {
+        async fn issue(&self, _: &NewCode<'_>, _: &Recipient) -> Result<OtpVersion, Unavailable> {
+            unreachable!("resend issues nothing")
+        }
+
+        async fn reissue(&self, _: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
+            unreachable!("resend issues nothing")
+        }
+
+        async fn find(
+            &self,
+            _: &MobileNumber,
+            cached: Option<OtpVersion>,
+        ) -> Result<Option<StoredCode>, Unavailable> {
+            Ok(Some(StoredCode {
+                otp_id: OtpId::from_stored("id".to_owned()),
+                version: LIVE,
+                sealed: (cached != Some(LIVE)).then(|| sealed(b"222222")),
+                channel: Channel::Sms,
+                created_at: Timestamp::from_unix_millis(0),
+                expires_at: Timestamp::from_unix_millis(600_000),
+                attempts: 0,
+                used_at: None,
+            }))
+        }
+
+        async fn check(&self, _: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
+            unreachable!("resend checks nothing")
+        }
+    }
+
+    /// Holds a code of this version, if any.
+    struct OneCode(Option<(i64, &'static [u8])>);
+
+    impl Cache for OneCode {
+        async fn get(&self, _: &NumberIndex) -> Option<CachedCode> {
+            let (version, code) = self.0?;
+            Some(CachedCode { version: OtpVersion::from_stored(version), sealed: sealed(code) })
+        }
+
+        fn put(&self, _: NumberIndex, code: CachedCode, _: Timestamp) {
+            assert_eq!(code.version, LIVE, "only the database's own code is cached again");
+        }
+
+        fn forget(&self, _: NumberIndex, _: OtpVersion) {}
+    }
+
+    struct Noon(Seeded);
+
+    impl Clock for Noon {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_millis(1_000)
+        }
+    }
+
+    impl Random for Noon {
+        fn fill(&self, bytes: &mut [u8]) {
+            self.0.fill(bytes);
+        }
+    }
+
+    /// Sealed for the same id, whatever the version: so that only the version can tell codes apart.
+    fn sealed(code: &[u8]) -> Vec<u8> {
+        let context = Context { purpose: "code", otp_id: "id", number: NUMBER };
+        KeyRing::development().seal(code, &context, [1; otp_seal::NONCE_BYTES])
+    }
+
+    fn resent(cached: Option<(i64, &'static [u8])>) -> String {
+        let service = OtpService {
+            database: &OneRow,
+            cache: &OneCode(cached),
+            environment: &Noon(Seeded::new(1)),
+            keys: &KeyRing::development(),
+            index: &IndexKey::development(),
+            policy: &Policy::default(),
+        };
+        let number = MobileNumber::parse(NUMBER, None).unwrap();
+        // Nothing here waits, so one poll is all it takes.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match pin!(service.resend(&number)).poll(&mut context) {
+            std::task::Poll::Ready(answer) => answer.unwrap().code.expose().to_owned(),
+            std::task::Poll::Pending => panic!("something waits"),
+        }
+    }
+
+    #[test]
+    fn only_the_version_that_the_database_confirms_is_given_out() {
+        assert_eq!(resent(None), "222222");
+        assert_eq!(resent(Some((2, b"222222"))), "222222");
+        assert_eq!(resent(Some((1, b"111111"))), "222222", "a replaced code");
+        assert_eq!(resent(Some((3, b"333333"))), "222222", "one that the database lost");
+        assert_eq!(resent(Some((2, b"no code"))), "222222", "a damaged one");
     }
 }

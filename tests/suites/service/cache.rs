@@ -219,6 +219,78 @@ fn a_redis_that_has_forgotten_the_scripts_hears_them_again() {
     }
 }
 
+/// The scripts themselves, in whatever order writers come.
+#[test]
+fn an_older_writer_neither_replaces_nor_drops_a_newer_code() {
+    let redis = Redis::start();
+    let mut connection = redis.connect();
+    let script = |name: &str| {
+        let file = harness::repository().join("components/otp/src/cache/redis").join(name);
+        redis::Script::new(&std::fs::read_to_string(file).unwrap())
+    };
+    let (put, forget) = (script("put.lua"), script("forget.lua"));
+    let mut put = |version: i64, sealed: &str, life: i64| -> i64 {
+        put.key("k").arg(version).arg(sealed).arg(life).invoke(&mut connection).unwrap()
+    };
+    // Versions of today: they must not lose digits on their way through Lua.
+    const OLD: i64 = 1_795_333_302_000;
+    assert_eq!(put(OLD, "old", 60_000), 1);
+    assert_eq!(put(OLD + 1, "new", 30_000), 1);
+    assert_eq!(put(OLD, "old", 60_000), 0, "a late writer of the old code");
+    assert_eq!(put(OLD + 1, "again", 60_000), 0, "the same code");
+    let mut connection = redis.connect();
+    let sealed: String = connection.hget("k", "sealed").unwrap();
+    assert_eq!(sealed, "new");
+    let life: i64 = connection.pttl("k").unwrap();
+    assert!((1..=30_000).contains(&life), "{life}");
+    let mut forget = |version: i64| -> i64 { forget.key("k").arg(version).invoke(&mut connection).unwrap() };
+    assert_eq!(forget(OLD), 0, "the old code is dead, the new one is not");
+    assert_eq!(forget(OLD + 1), 1);
+    assert_eq!(forget(OLD + 1), 0);
+}
+
+#[test]
+fn caching_goes_on_after_redis_was_restarted_and_only_for_the_time_that_is_left() {
+    let mut redis = Redis::start();
+    let service = cached_by(&redis).variable("otp_ttl_seconds", "20").start();
+    let (client, number) = (service.client(), number());
+    client.generate(&number);
+    eventually("caching", || !redis.keys().is_empty());
+    thread::sleep(Duration::from_millis(1_500));
+    redis.restart_empty();
+    eventually("caching again", || {
+        client.resend(&number).expect(200);
+        !redis.keys().is_empty()
+    });
+    let life: i64 = redis.connect().pttl(only_key(&redis)).unwrap();
+    assert!((1..=18_500).contains(&life), "{life}");
+}
+
+#[test]
+fn a_full_redis_keeps_its_connection_and_is_reported_once() {
+    let redis = Redis::start();
+    let service = cached_by(&redis).start();
+    let client = service.client();
+    let cached = number();
+    let made = client.generate(&cached);
+    eventually("caching", || !redis.keys().is_empty());
+    let set = |value: &str| {
+        let () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", value]).query(&mut redis.connect()).unwrap();
+    };
+    set("1");
+    let heard = commands_of(&redis, || {
+        for _ in 0..10 {
+            client.generate(&number());
+        }
+        assert_eq!(client.resend(&cached).expect(200)["otp"], made["otp"]);
+    });
+    // Each new code was offered, none was taken, and the cache is still read.
+    assert_eq!(heard.iter().filter(|command| *command == "HMGET").count(), 1, "{heard:?}");
+    assert!(!heard.contains(&"HELLO".to_owned()));
+    assert!(service.log().matches("cache unavailable").count() <= 2, "{}", service.log());
+    set("0");
+}
+
 #[test]
 fn an_instance_opens_one_connection() {
     let redis = Redis::start();

@@ -89,3 +89,39 @@ fn a_version_grows_even_when_the_clock_stands_behind_it() {
     client.regenerate(&number).expect(201);
     assert_eq!(version("SELECT version FROM users WHERE mobile_number = ?1"), ahead + 2);
 }
+
+#[test]
+fn a_write_that_comes_too_late_does_nothing() {
+    let database = Connection::open_in_memory().unwrap();
+    database.execute_batch(&steps()[0]).unwrap();
+    let statement = |name: &str| {
+        let file = repository().join("components/otp/src/store/sqlite").join(name);
+        std::fs::read_to_string(file).unwrap()
+    };
+    let now: i64 = database
+        .query_row("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)", [], |row| row.get(0))
+        .unwrap();
+    let written = |name: &str, at: i64| -> usize {
+        let mut statement = database.prepare(&statement(name)).unwrap();
+        let rows = match name {
+            "issue.sql" => {
+                let none: Option<&str> = None;
+                let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 1, "sms", none, none);
+                statement.query_map(code, |_| Ok(())).unwrap().count()
+            }
+            "reissue.sql" => {
+                let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 1);
+                statement.query_map(code, |_| Ok(())).unwrap().count()
+            }
+            _ => {
+                let none: Option<&str> = None;
+                statement.query_map(("+14155550123", none, [3u8], at, 5), |_| Ok(())).unwrap().count()
+            }
+        };
+        rows
+    };
+    for name in ["issue.sql", "reissue.sql", "check.sql"] {
+        assert_eq!(written(name, now), 1, "{name} in time");
+        assert_eq!(written(name, now - 10_000), 0, "{name} too late");
+    }
+}

@@ -11,7 +11,13 @@ use otp_core::{
 };
 use sha1::{Digest, Sha1};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
-use std::{cell::RefCell, fmt::Write, rc::Rc, sync::LazyLock, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Write,
+    rc::Rc,
+    sync::LazyLock,
+    time::Duration,
+};
 
 /// Where Redis is, with the credentials in it. Not printable.
 pub(crate) struct Address(String);
@@ -201,19 +207,25 @@ async fn exchange(address: &Address, limit: Duration, command: &Command) -> Resu
     let attempt = async {
         let connection = connection(address).await?;
         used.replace(Some(Rc::clone(&connection)));
-        if let Ok(reply) = command.run(&connection).await {
-            return Ok(reply);
+        match command.run(&connection).await {
+            Err(error) if !refused(&error) => close(&connection),
+            outcome => return outcome,
         }
-        close(&connection);
         let connection = self::connection(address).await?;
         used.replace(Some(Rc::clone(&connection)));
-        command.run(&connection).await.inspect_err(|_| close(&connection))
+        command.run(&connection).await.inspect_err(|error| {
+            if !refused(error) {
+                close(&connection);
+            }
+        })
     };
     match deadline::within(limit, attempt).await {
-        Some(reply) => reply.map_err(|error: Error| match error {
-            Error::Other(reason) => format!("Redis: {reason}"),
-            other => format!("Redis: {other}"),
-        }),
+        // It is there, and has nothing for us.
+        Some(Err(error)) if refused(&error) => {
+            say_once(&error);
+            Ok(Vec::new())
+        }
+        Some(reply) => reply.map_err(|error| said(&error)),
         None => {
             // Whatever hangs on it would hang the next one, too.
             if let Some(connection) = used.take() {
@@ -221,6 +233,31 @@ async fn exchange(address: &Address, limit: Duration, command: &Command) -> Resu
             }
             Err(format!("Redis: no answer within {} ms", limit.as_millis()))
         }
+    }
+}
+
+/// Whether Redis is well and will not do this: it is full, a replica, or lets this user do less. The
+/// connection is not to blame.
+fn refused(error: &Error) -> bool {
+    let Error::Other(reason) = error else { return false };
+    let reason = reason.to_ascii_uppercase();
+    ["OOM", "READONLY", "NOPERM", "WRONGTYPE", "MISCONF"].iter().any(|word| reason.contains(word))
+}
+
+fn said(error: &Error) -> String {
+    match error {
+        Error::Other(reason) => format!("Redis: {reason}"),
+        other => format!("Redis: {other}"),
+    }
+}
+
+/// Tells the operator of a refusal, once an instance.
+fn say_once(error: &Error) {
+    thread_local! {
+        static SAID: Cell<bool> = const { Cell::new(false) };
+    }
+    if !SAID.replace(true) {
+        away(&said(error));
     }
 }
 

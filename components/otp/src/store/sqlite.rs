@@ -62,8 +62,8 @@ impl Database for Sqlite {
         let delivery = [recipient.channel().as_str().into(), address.into(), email.into()];
         let parameters = code_parameters(code).into_iter().chain(delivery);
         let rows = self.run(include_str!("sqlite/issue.sql"), parameters).await?;
-        // An upsert always leaves its row.
-        rows.first().ok_or_else(|| Unavailable("SQLite: no row".to_owned()))?.version(0)
+        // An upsert leaves its row, unless it came too late.
+        rows.first().ok_or_else(|| Unavailable("SQLite: busy for too long".to_owned()))?.version(0)
     }
 
     async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {

@@ -3,6 +3,7 @@
 -- The inner query sees the row as it was, once, and everything follows from its one verdict: no two
 -- guesses can both be the winning one, and a guess past the limit is never compared.
 -- (Not UPDATE … FROM: that makes a temporary table each time, and takes twice as long.)
+-- Too late, it does nothing: see issue.sql.
 -- ?1 number  ?2 otp id that will do, or null  ?3 check value of the guess  ?4 now  ?5 attempts allowed
 UPDATE users SET (last_verdict, attempts, used_at, email_verified_at, email, pending_email) = (
   SELECT
@@ -29,5 +30,5 @@ UPDATE users SET (last_verdict, attempts, used_at, email_verified_at, email, pen
     )
   )
 )
-WHERE mobile_number = ?1
+WHERE mobile_number = ?1 AND (julianday('now') - 2440587.5) * 86400000.0 < ?4 + 2600
 RETURNING last_verdict, attempts, otp_id, version, channel

@@ -1,9 +1,13 @@
 -- Writes a code in the place of any other, and creates or updates its user.
+--
+-- A statement that waited for its turn longer than its request does nothing (2.6 s: the request's
+-- deadline and a little): it would replace the code that a retry has been given since.
 -- ?1 number  ?2 otp id  ?3 sealed  ?4 check value  ?5 created  ?6 expires  ?7 channel
 -- ?8 address that the code goes to, if by mail  ?9 address that the request told
 INSERT INTO users (mobile_number, otp_id, version, sealed, check_value, channel, address,
                    created_at, expires_at, email)
-VALUES (?1, ?2, ?5, ?3, ?4, ?7, ?8, ?5, ?6, ?9)
+SELECT ?1, ?2, ?5, ?3, ?4, ?7, ?8, ?5, ?6, ?9
+WHERE (julianday('now') - 2440587.5) * 86400000.0 < ?5 + 2600
 ON CONFLICT (mobile_number) DO UPDATE SET
   otp_id       = excluded.otp_id,
   version      = max(version + 1, excluded.version),

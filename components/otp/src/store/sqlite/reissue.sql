@@ -1,4 +1,5 @@
 -- Writes a code for a known number in the place of any other, to the same channel and address.
+-- Too late, it does nothing: see issue.sql.
 -- ?1 number  ?2 otp id  ?3 sealed  ?4 check value  ?5 created  ?6 expires
 UPDATE users SET
   otp_id       = ?2,
@@ -11,5 +12,5 @@ UPDATE users SET
   attempts     = 0,
   used_at      = NULL,
   last_verdict = NULL
-WHERE mobile_number = ?1
+WHERE mobile_number = ?1 AND (julianday('now') - 2440587.5) * 86400000.0 < ?5 + 2600
 RETURNING version, channel

@@ -1,6 +1,5 @@
 //! The cache, behind the domain's port: Redis where one is configured, or none.
 
-mod breaker;
 pub(crate) mod redis;
 
 use crate::{environment::Environment, log};

@@ -5,6 +5,7 @@
 //! operations atomically, a cache that may fail at any time, a clock, a source of random bytes. The values are types that are right by
 //! construction: [`MobileNumber`], [`EmailAddress`], [`Channel`], [`Code`], [`OtpId`].
 
+mod breaker;
 mod channel;
 mod code;
 mod email;
@@ -22,6 +23,7 @@ mod service;
 mod timestamp;
 mod verify;
 
+pub use breaker::Breaker;
 pub use channel::{Channel, InvalidChannel};
 pub use code::{Code, CodeLength, InvalidCode};
 pub use email::{EmailAddress, InvalidEmail};

@@ -346,15 +346,13 @@ fn while_redis_hangs_every_call_answers_in_time_and_the_next_ones_do_not_wait() 
     let otp = text(&client.generate(&number), "otp");
     client.resend(&number).expect(200);
     redis.signal("STOP");
-    let mut slowest = Duration::ZERO;
     let mut times = Vec::new();
     for _ in 0..30 {
         let start = Instant::now();
         assert_eq!(client.resend(&number).expect(200)["otp"], otp.as_str());
         times.push(start.elapsed());
-        slowest = slowest.max(start.elapsed());
     }
-    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    assert!(times.iter().all(|time| *time < Duration::from_secs(3)), "{times:?}");
     // One instance serves them all: a request or two find out, the others are spared.
     let waited = times.iter().filter(|time| **time > Duration::from_millis(200)).count();
     assert!(waited <= 3, "{times:?}");

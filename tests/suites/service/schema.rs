@@ -103,7 +103,7 @@ fn a_write_that_comes_too_late_does_nothing() {
         .unwrap();
     let written = |name: &str, at: i64| -> usize {
         let mut statement = database.prepare(&statement(name)).unwrap();
-        let rows = match name {
+        match name {
             "issue.sql" => {
                 let none: Option<&str> = None;
                 let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 1, "sms", none, none);
@@ -117,8 +117,7 @@ fn a_write_that_comes_too_late_does_nothing() {
                 let none: Option<&str> = None;
                 statement.query_map(("+14155550123", none, [3u8], at, 5), |_| Ok(())).unwrap().count()
             }
-        };
-        rows
+        }
     };
     for name in ["issue.sql", "reissue.sql", "check.sql"] {
         assert_eq!(written(name, now), 1, "{name} in time");

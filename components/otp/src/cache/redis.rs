@@ -3,10 +3,10 @@
 //! Spin's client has no deadline for answers and does not reconnect, so both are done here. The
 //! scripts stand in `redis/`, one file each.
 
-use super::{away, breaker::Breaker};
+use super::away;
 use crate::{deadline, environment::Environment};
 use otp_core::{
-    OtpVersion,
+    Breaker, OtpVersion,
     ports::{CachedCode, Clock},
 };
 use sha1::{Digest, Sha1};
@@ -174,7 +174,7 @@ pub(super) async fn call(
     patient: bool,
     command: &Command,
 ) -> Option<Vec<RedisResult>> {
-    let now = || Environment.now().unix_millis();
+    let now = || Environment.now();
     if !BREAKER.with_borrow(|breaker| breaker.allows(now())) {
         return None;
     }

@@ -190,6 +190,30 @@ fn heads_are_bounded_and_bad_ones_are_refused() {
 }
 
 #[test]
+fn a_head_that_trickles_in_is_cut_off() {
+    let service = Service::start();
+    let mut stream = TcpStream::connect(service.address()).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: ").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let start = Instant::now();
+    // A byte every half second would keep a connection for ever where only silence is measured.
+    let cut_off = loop {
+        match stream.read(&mut [0; 1024]) {
+            Ok(0) => break true,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break true,
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            break false;
+        }
+        let _ = stream.write_all(b"x");
+    };
+    assert!(cut_off);
+    service.client().get("/healthz").expect(200);
+}
+
+#[test]
 fn a_compiled_component_is_kept_for_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let manifest = std::fs::read_to_string(manifest()).unwrap();

@@ -241,7 +241,8 @@ async fn exchange(address: &Address, limit: Duration, command: &Command) -> Resu
 fn refused(error: &Error) -> bool {
     let Error::Other(reason) = error else { return false };
     let reason = reason.to_ascii_uppercase();
-    ["OOM", "READONLY", "NOPERM", "WRONGTYPE", "MISCONF"].iter().any(|word| reason.contains(word))
+    let mut words = reason.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| ["OOM", "READONLY", "NOPERM", "WRONGTYPE", "MISCONF"].contains(&word))
 }
 
 fn said(error: &Error) -> String {

@@ -80,7 +80,7 @@ fn key(number: &NumberIndex) -> String {
     format!("spin-otp:code:{number}")
 }
 
-/// Says once, not with every request, that the cache is away.
+/// Says that the cache is away. Whoever calls this sees to it that it is not said with every request.
 fn away(reason: &str) {
     log::line(format_args!("cache unavailable: {reason}; the database is asked instead"));
 }

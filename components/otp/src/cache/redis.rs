@@ -207,24 +207,15 @@ async fn exchange(address: &Address, limit: Duration, command: &Command) -> Resu
     let attempt = async {
         let connection = connection(address).await?;
         used.replace(Some(Rc::clone(&connection)));
-        match command.run(&connection).await {
-            Err(error) if !refused(&error) => close(&connection),
-            outcome => return outcome,
+        if let Ok(reply) = run(command, &connection).await {
+            return Ok(reply);
         }
+        close(&connection);
         let connection = self::connection(address).await?;
         used.replace(Some(Rc::clone(&connection)));
-        command.run(&connection).await.inspect_err(|error| {
-            if !refused(error) {
-                close(&connection);
-            }
-        })
+        run(command, &connection).await.inspect_err(|_| close(&connection))
     };
     match deadline::within(limit, attempt).await {
-        // It is there, and has nothing for us.
-        Some(Err(error)) if refused(&error) => {
-            say_once(&error);
-            Ok(Vec::new())
-        }
         Some(reply) => reply.map_err(|error| said(&error)),
         None => {
             // Whatever hangs on it would hang the next one, too.
@@ -234,6 +225,17 @@ async fn exchange(address: &Address, limit: Duration, command: &Command) -> Resu
             Err(format!("Redis: no answer within {} ms", limit.as_millis()))
         }
     }
+}
+
+/// Runs `command`. A refusal is an empty reply: Redis is there, and has nothing for us.
+async fn run(command: &Command, connection: &Connection) -> Result<Vec<RedisResult>, Error> {
+    command.run(connection).await.or_else(|error| {
+        if !refused(&error) {
+            return Err(error);
+        }
+        say_once(&error);
+        Ok(Vec::new())
+    })
 }
 
 /// Whether Redis is well and will not do this: it is full, a replica, or lets this user do less. The

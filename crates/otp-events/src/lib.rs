@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod data;
+mod event;
+mod event_type;
+mod record;
+
+pub use batch::{Answer, BATCH_CONTENT_TYPE, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected};
+pub use data::CodeData;
+pub use event::{Event, Malformed, SOURCE, SPEC_VERSION};
+pub use event_type::EventType;
+pub use record::Record;

@@ -126,7 +126,7 @@ impl Shared {
         let mut turn = None;
         let rows = {
             let mut prepared = open.sqlite.prepare_cached(statement).map_err(io)?;
-            columns.extend(prepared.column_names().map(str::to_owned));
+            columns.extend(prepared.column_names().into_iter().map(str::to_owned));
             if !prepared.readonly() && open.transaction.is_none() {
                 turn = Some(Arc::clone(&self.turn).blocking_lock_owned());
             }
@@ -146,7 +146,7 @@ impl Shared {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
-    let mut connection = rusqlite::Connection::open(path)?;
+    let connection = rusqlite::Connection::open(path)?;
     connection.authorizer(Some(|context: AuthContext<'_>| match context.action {
         AuthAction::Attach { filename } if !matches!(filename, "" | ":memory:") => Authorization::Deny,
         _ => Authorization::Allow,

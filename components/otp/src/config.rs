@@ -3,6 +3,7 @@
 use crate::{
     cache::{Cache, redis::Address},
     deadline, log,
+    relay::{Relay, Token},
 };
 use otp_core::{CodeLength, CodeLife, MaxAttempts, Policy, Region};
 use otp_seal::{IndexKey, KeyRing};
@@ -24,6 +25,10 @@ pub(crate) struct Config {
     pub(crate) default_region: Option<Region>,
     /// `redis_endpoint` and what goes with it.
     pub(crate) cache: Cache,
+    /// `relay_url`, `relay_token`: who takes the events; without one they wait.
+    pub(crate) relay: Option<Relay>,
+    /// `outbox_retention_seconds`: how long an event may wait before it counts as dead.
+    pub(crate) outbox_retention: Duration,
     /// What is good enough for development only, in words for the operator.
     pub(crate) warnings: Vec<&'static str>,
 }
@@ -94,6 +99,8 @@ impl Config {
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
         let cache = Cache::new(reader.redis().await.map(Rc::new));
+        let relay = reader.relay().await;
+        let outbox_retention = reader.number("outbox_retention_seconds", retention).await;
         if let Some(variable) = reader.unread {
             return Err(Unusable::Unread(variable));
         }
@@ -115,6 +122,8 @@ impl Config {
             index_key: index_key.unwrap_or_else(IndexKey::development),
             default_region: default_region.flatten(),
             cache,
+            relay,
+            outbox_retention,
             warnings,
         })
     }
@@ -169,6 +178,20 @@ impl Reader {
         .flatten()
     }
 
+    /// Where the relay is, if there is one.
+    async fn relay(&mut self) -> Option<Relay> {
+        let token = self.read("relay_token", |token| unless_empty(token, Token::new)).await?;
+        let plaintext = self.read("allow_plaintext_relay", switch).await?;
+        self.read("relay_url", |url| {
+            if url.trim().is_empty() && token.is_some() {
+                return Err("is empty, but relay_token is set");
+            }
+            unless_empty(url, |url| Relay::new(url, token, plaintext))
+        })
+        .await
+        .flatten()
+    }
+
     /// A whole number. What stands in for one that makes no sense is never used.
     async fn number<T: Default, E: fmt::Display>(
         &mut self,
@@ -184,6 +207,12 @@ fn whole_number<T: std::str::FromStr>(value: &str) -> Result<T, &'static str> {
     let value = value.trim();
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| value.parse().ok()).flatten().ok_or("must be a whole number")
+}
+
+/// A minute to a year, in seconds.
+fn retention(seconds: u64) -> Result<Duration, &'static str> {
+    let sensible = (60..=31_536_000).contains(&seconds);
+    sensible.then(|| Duration::from_secs(seconds)).ok_or("must be from 60 to 31536000")
 }
 
 fn switch(value: &str) -> Result<bool, &'static str> {

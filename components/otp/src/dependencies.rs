@@ -8,6 +8,8 @@ pub(crate) struct Dependencies {
     pub(crate) database: Dependency,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache: Option<Dependency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) relay: Option<Dependency>,
 }
 
 #[derive(Debug, Serialize)]

@@ -19,6 +19,8 @@ pub(crate) enum ApiError {
     InvalidJson(String),
     /// 400: a field that the call needs is not there.
     MissingField(&'static str),
+    /// 401: for the relay only, and this is not its token.
+    Unauthorized,
     /// 404: no such path.
     NotFound,
     /// 405: the path takes other methods.
@@ -115,6 +117,13 @@ impl From<ApiError> for Problem {
                 "A field is missing",
                 format!("{field} is required. Send it as a JSON string."),
             ),
+            ApiError::Unauthorized => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Not authorised",
+                "Send the field Authorization: Bearer, with the token that is set as relay_token.",
+            )
+            .with("www-authenticate", "Bearer"),
             ApiError::NotFound => Self::new(
                 StatusCode::NOT_FOUND,
                 "not_found",

@@ -49,11 +49,14 @@ pub(crate) async fn ready() -> Result<Answer, ApiError> {
         return Ok(answer);
     }
     let store = Store::new();
-    let pinged = store.ping().await;
-    let cache = config.cache.ping().await.map(|pinged| Dependency::new(config.cache.kind(), pinged.is_ok()));
-    // Without its cache the service is slower, and still right.
-    let degraded = cache.as_ref().is_some_and(|cache| !cache.is_up());
-    let dependencies = Dependencies { database: Dependency::new(store.kind(), pinged.is_ok()), cache };
+    let relay = async { Some(config.relay.as_ref()?.ping().await) };
+    // At the same time, so that the slowest of them decides.
+    let (pinged, cache, relay) = futures::join!(store.ping(), config.cache.ping(), relay);
+    let cache = cache.map(|pinged| Dependency::new(config.cache.kind(), pinged.is_ok()));
+    let relay = relay.map(|pinged| Dependency::new("relay", pinged.is_ok()));
+    // Without its cache the service is slower, without the relay events wait; both are still right.
+    let degraded = [&cache, &relay].into_iter().flatten().any(|dependency| !dependency.is_up());
+    let dependencies = Dependencies { database: Dependency::new(store.kind(), pinged.is_ok()), cache, relay };
     let answer = match pinged {
         Ok(()) => {
             let ready = Ready {

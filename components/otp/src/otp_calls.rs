@@ -6,15 +6,17 @@ use crate::{
     config::{self, Config},
     environment::Environment,
     error::ApiError,
+    event::{Draft, Origin},
+    publish,
     request::{Body, Fields},
-    store::Store,
+    store::{RequestStore, Store},
 };
 use otp_core::{Attempt, Channel, Code, EmailAddress, MobileNumber, OtpError, OtpId, OtpService, Recipient};
 use spin_sdk::http::StatusCode;
 use std::rc::Rc;
 
 /// `POST /generate-otp`
-pub(crate) async fn generate(body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn generate(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
     let config = config::of_instance().await?;
     let fields = Fields::read(body).await?;
     let (number, email, channel) =
@@ -26,26 +28,27 @@ pub(crate) async fn generate(body: Body) -> Result<Answer, ApiError> {
         Channel::Sms => Recipient::Sms { email },
         Channel::Email => Recipient::Email(email.ok_or(ApiError::MissingField("email"))?),
     };
-    let issued = service(&Store::new(), &config).generate(&number, &recipient).await?;
+    let issued =
+        on_record(&config, origin, async |service| service.generate(&number, &recipient).await).await?;
     Ok(Answer::code(StatusCode::CREATED, &number, &issued, config.reveal_otp))
 }
 
 /// `POST /resend-otp`
-pub(crate) async fn resend(body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn resend(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
     let (config, number) = number_of(body).await?;
-    let issued = service(&Store::new(), &config).resend(&number).await?;
+    let issued = on_record(&config, origin, async |service| service.resend(&number).await).await?;
     Ok(Answer::code(StatusCode::OK, &number, &issued, config.reveal_otp))
 }
 
 /// `POST /regenerate-otp`
-pub(crate) async fn regenerate(body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn regenerate(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
     let (config, number) = number_of(body).await?;
-    let issued = service(&Store::new(), &config).regenerate(&number).await?;
+    let issued = on_record(&config, origin, async |service| service.regenerate(&number).await).await?;
     Ok(Answer::code(StatusCode::CREATED, &number, &issued, config.reveal_otp))
 }
 
 /// `POST /verify-otp`
-pub(crate) async fn verify(body: Body) -> Result<Answer, ApiError> {
+pub(crate) async fn verify(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
     let config = config::of_instance().await?;
     let fields = Fields::read(body).await?;
     let (number, otp, otp_id) =
@@ -56,7 +59,7 @@ pub(crate) async fn verify(body: Body) -> Result<Answer, ApiError> {
         // What is no id at all is the id of no code.
         otp_id: otp_id.map(|id| OtpId::parse(id).ok_or(OtpError::NotFound)).transpose()?,
     };
-    let verified = service(&Store::new(), &config).verify(&attempt).await?;
+    let verified = on_record(&config, origin, async |service| service.verify(&attempt).await).await?;
     Ok(Answer::verified(&attempt.number, &verified))
 }
 
@@ -68,13 +71,22 @@ async fn number_of(body: Body) -> Result<(Rc<Config>, MobileNumber), ApiError> {
     Ok((config, number))
 }
 
-fn service<'a>(store: &'a Store, config: &'a Config) -> OtpService<'a, Store, Cache, Environment> {
-    OtpService {
-        database: store,
+/// Does `work` with the service. What it leaves in the outbox, whatever the answer, is pushed after that.
+async fn on_record<T>(
+    config: &Rc<Config>,
+    origin: &Origin,
+    work: impl AsyncFnOnce(OtpService<'_, RequestStore<'_>, Cache, Environment>) -> Result<T, OtpError>,
+) -> Result<T, OtpError> {
+    let store = RequestStore { store: Store::new(), draft: Draft { origin, config } };
+    let service = OtpService {
+        database: &store,
         cache: &config.cache,
         environment: &Environment,
         keys: &config.encryption_keys,
         index: &config.index_key,
         policy: &config.policy,
-    }
+    };
+    let outcome = work(service).await;
+    publish::soon(config);
+    outcome
 }

@@ -2,11 +2,11 @@
 
 use crate::{
     answer::{Answer, Response},
-    environment,
     error::ApiError,
-    health, otp_calls,
+    event::Origin,
+    health, internal, otp_calls,
 };
-use spin_sdk::http::{HeaderMap, Method, Request};
+use spin_sdk::http::{Method, Request};
 
 /// A path and what it does. `HEAD` goes wherever `GET` does; the host leaves the body out.
 #[derive(Clone, Copy)]
@@ -18,6 +18,8 @@ enum Route {
     Health,
     Ready,
     OpenApi,
+    Flush,
+    Purge,
 }
 
 impl Route {
@@ -30,6 +32,8 @@ impl Route {
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             "/openapi.json" => Self::OpenApi,
+            "/internal/outbox/flush" => Self::Flush,
+            "/internal/purge" => Self::Purge,
             _ => return None,
         })
     }
@@ -37,7 +41,9 @@ impl Route {
     /// The methods that the path takes, as in the `Allow` field.
     fn allow(self) -> &'static str {
         match self {
-            Self::Generate | Self::Resend | Self::Regenerate | Self::Verify => "POST",
+            Self::Generate | Self::Resend | Self::Regenerate | Self::Verify | Self::Flush | Self::Purge => {
+                "POST"
+            }
             Self::Health | Self::Ready | Self::OpenApi => "GET, HEAD",
         }
     }
@@ -49,33 +55,26 @@ impl Route {
 
 /// Answers a request, whatever it is.
 pub(crate) async fn answer(request: Request) -> Response {
-    let request_id = request_id(request.headers());
-    let answer = route(request).await.unwrap_or_else(|error| error.into());
-    answer.into_response(&request_id)
+    let origin = Origin::of(request.headers());
+    let answer = route(request, &origin).await.unwrap_or_else(|error| error.into());
+    answer.into_response(&origin.request_id)
 }
 
-async fn route(request: Request) -> Result<Answer, ApiError> {
+async fn route(request: Request, origin: &Origin) -> Result<Answer, ApiError> {
     let route = Route::of(request.uri().path()).ok_or(ApiError::NotFound)?;
     if !route.takes(request.method()) {
         return Err(ApiError::MethodNotAllowed { allow: route.allow() });
     }
-    let body = request.into_body();
+    let (head, body) = request.into_parts();
     match route {
-        Route::Generate => otp_calls::generate(body).await,
-        Route::Resend => otp_calls::resend(body).await,
-        Route::Regenerate => otp_calls::regenerate(body).await,
-        Route::Verify => otp_calls::verify(body).await,
+        Route::Generate => otp_calls::generate(body, origin).await,
+        Route::Resend => otp_calls::resend(body, origin).await,
+        Route::Regenerate => otp_calls::regenerate(body, origin).await,
+        Route::Verify => otp_calls::verify(body, origin).await,
+        Route::Flush => internal::flush(&head.headers).await,
+        Route::Purge => internal::purge(&head.headers).await,
         Route::Health => Ok(health::alive()),
         Route::Ready => health::ready().await,
         Route::OpenApi => Ok(Answer::openapi()),
     }
-}
-
-/// The caller's id for the request if it is sane, else a new one.
-fn request_id(headers: &HeaderMap) -> String {
-    headers
-        .get("x-request-id")
-        .and_then(|id| id.to_str().ok())
-        .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
-        .map_or_else(environment::new_request_id, str::to_owned)
 }

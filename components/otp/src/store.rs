@@ -2,12 +2,16 @@
 
 pub(crate) mod sqlite;
 
-use crate::deadline;
-use otp_core::{
-    MobileNumber, OtpVersion, Recipient,
-    ports::{Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable},
+use crate::{
+    deadline,
+    event::Draft,
+    outbox_entry::{Claimed, Refused, Waiting},
 };
-use sqlite::Sqlite;
+use otp_core::{
+    MobileNumber, OtpVersion, Recipient, Timestamp,
+    ports::{Again, Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable},
+};
+use sqlite::{OnRecord, Sqlite};
 use std::{
     cell::RefCell,
     rc::Rc,
@@ -23,14 +27,21 @@ thread_local! {
     static SQLITE: RefCell<Option<Rc<Sqlite>>> = const { RefCell::new(None) };
 }
 
-/// The database, for one request.
+/// The database, for one request or one piece of background work.
 #[derive(Debug)]
 pub(crate) struct Store {
     until: Instant,
 }
 
+/// The database as the domain sees it: what is written there leaves the request's event.
+#[derive(Debug)]
+pub(crate) struct RequestStore<'a> {
+    pub(crate) store: Store,
+    pub(crate) draft: Draft<'a>,
+}
+
 impl Store {
-    /// For a request that begins now.
+    /// For what begins now.
     pub(crate) fn new() -> Self {
         Self { until: Instant::now() + DEADLINE }
     }
@@ -43,6 +54,42 @@ impl Store {
     /// What stands behind it, for the operator.
     pub(crate) fn kind(&self) -> &'static str {
         "sqlite"
+    }
+
+    /// Takes up to `most` events that wait, oldest first. Nobody else takes them for `moment`.
+    pub(crate) async fn claim(
+        &self,
+        now: Timestamp,
+        moment: Duration,
+        most: usize,
+    ) -> Result<Vec<Claimed>, Unavailable> {
+        self.with(async |database| database.claim(now, moment, most).await).await
+    }
+
+    /// Drops events that were accepted.
+    pub(crate) async fn forget_events(&self, sequences: &[i64]) -> Result<(), Unavailable> {
+        self.with(async |database| database.forget_events(sequences).await).await
+    }
+
+    /// Moves events that were refused to the dead.
+    pub(crate) async fn bury(&self, now: Timestamp, refused: &[Refused]) -> Result<(), Unavailable> {
+        self.with(async |database| database.bury(now, refused).await).await
+    }
+
+    /// What the outbox holds.
+    pub(crate) async fn waiting(&self) -> Result<Waiting, Unavailable> {
+        self.with(async |database| database.waiting().await).await
+    }
+
+    /// Moves events older than `retention` to the dead, and drops the dead that have been there as long;
+    /// up to `most` of each. How many those were.
+    pub(crate) async fn purge(
+        &self,
+        now: Timestamp,
+        retention: Duration,
+        most: usize,
+    ) -> Result<(usize, usize), Unavailable> {
+        self.with(async |database| database.purge(now, retention, most).await).await
     }
 
     /// Runs `work` on the connection, and forgets the connection if that fails: whatever is wrong with
@@ -88,7 +135,17 @@ fn forget(used: &Rc<Sqlite>) {
     });
 }
 
-impl Database for Store {
+impl RequestStore<'_> {
+    async fn with<T>(
+        &self,
+        work: impl AsyncFnOnce(&OnRecord<'_>) -> Result<T, Unavailable>,
+    ) -> Result<T, Unavailable> {
+        let draft = self.draft;
+        self.store.with(async |sqlite| work(&OnRecord { sqlite, draft }).await).await
+    }
+}
+
+impl Database for RequestStore<'_> {
     async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<OtpVersion, Unavailable> {
         self.with(async |database| database.issue(code, recipient).await).await
     }
@@ -97,12 +154,12 @@ impl Database for Store {
         self.with(async |database| database.reissue(code).await).await
     }
 
-    async fn find(
-        &self,
-        number: &MobileNumber,
-        cached: Option<OtpVersion>,
-    ) -> Result<Option<StoredCode>, Unavailable> {
-        self.with(async |database| database.find(number, cached).await).await
+    async fn resend(&self, again: &Again<'_>) -> Result<Option<StoredCode>, Unavailable> {
+        self.with(async |database| database.resend(again).await).await
+    }
+
+    async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
+        self.with(async |database| database.find(number).await).await
     }
 
     async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {

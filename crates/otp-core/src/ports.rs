@@ -16,6 +16,9 @@ pub trait Clock {
 
 /// The truth about users and codes.
 ///
+/// What is accepted is on record: each operation that makes, gives or checks a code leaves the event that
+/// says so in the very same step, for others to act on.
+///
 /// Each operation is one atomic step of the database, so that concurrent requests of any number of
 /// instances leave one truth. Nothing is answered before its step is committed.
 pub trait Database {
@@ -32,12 +35,13 @@ pub trait Database {
     fn reissue(&self, code: &NewCode<'_>) -> impl Future<Output = Result<Option<Reissued>, Unavailable>>;
 
     /// The newest code of a number, whatever has become of it. Without the sealed code itself if that is
-    /// the version which is cached: then the cache has it right.
-    fn find(
-        &self,
-        number: &MobileNumber,
-        cached: Option<OtpVersion>,
-    ) -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
+    /// the version which is cached: then the cache has it right. That a live one is given again is put on
+    /// record.
+    fn resend(&self, again: &Again<'_>) -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
+
+    /// The newest code of a number, whatever has become of it, with the sealed code itself. Nothing is
+    /// put on record.
+    fn find(&self, number: &MobileNumber) -> impl Future<Output = Result<Option<StoredCode>, Unavailable>>;
 
     /// Judges a guess and writes down what follows from it: a right one uses the code up, a wrong one
     /// costs an attempt. `None`: the number is not known.
@@ -100,6 +104,19 @@ pub struct Reissued {
     pub version: OtpVersion,
     /// How the code is delivered, as the one before.
     pub channel: Channel,
+}
+
+/// A wish for the code that there is.
+#[derive(Debug)]
+pub struct Again<'a> {
+    /// Whose code.
+    pub number: &'a MobileNumber,
+    /// The version that is cached, if any.
+    pub cached: Option<OtpVersion>,
+    /// The moment at which the code has to be live.
+    pub now: Timestamp,
+    /// Wrong values that are compared at most; a code that has had them is not live.
+    pub max_attempts: MaxAttempts,
 }
 
 /// A code as the database holds it.

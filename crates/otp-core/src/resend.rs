@@ -2,7 +2,7 @@
 
 use crate::{
     number::MobileNumber,
-    ports::{Cache, CachedCode, Clock, Database, Random, StoredCode},
+    ports::{Again, Cache, CachedCode, Clock, Database, Random, StoredCode},
     service::{IssuedCode, OtpError, OtpService},
     timestamp::Timestamp,
 };
@@ -16,8 +16,13 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     pub async fn resend(&self, number: &MobileNumber) -> Result<IssuedCode, OtpError> {
         let index = self.index.number(number.as_str());
         let cached = self.cache.get(&index).await;
-        let version = cached.as_ref().map(|cached| cached.version);
-        let mut stored = self.database.find(number, version).await?.ok_or(OtpError::NotFound)?;
+        let again = Again {
+            number,
+            cached: cached.as_ref().map(|cached| cached.version),
+            now: self.environment.now(),
+            max_attempts: self.policy.max_attempts,
+        };
+        let mut stored = self.database.resend(&again).await?.ok_or(OtpError::NotFound)?;
         let mut now = self.environment.now();
         self.must_be_live(&stored, now)?;
 
@@ -28,7 +33,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
                 if stored.sealed.is_none() {
                     // What is cached under the right version does not open: it is damaged.
                     self.cache.forget(index.clone(), stored.version);
-                    stored = self.database.find(number, None).await?.ok_or(OtpError::NotFound)?;
+                    stored = self.database.find(number).await?.ok_or(OtpError::NotFound)?;
                     now = self.environment.now();
                     self.must_be_live(&stored, now)?;
                 }
@@ -92,15 +97,17 @@ mod tests {
             unreachable!("resend issues nothing")
         }
 
-        async fn find(
-            &self,
-            _: &MobileNumber,
-            cached: Option<OtpVersion>,
-        ) -> Result<Option<StoredCode>, Unavailable> {
+        async fn resend(&self, again: &Again<'_>) -> Result<Option<StoredCode>, Unavailable> {
+            let stored = self.find(again.number).await?;
+            let known = again.cached == Some(LIVE);
+            Ok(stored.map(|stored| StoredCode { sealed: stored.sealed.filter(|_| !known), ..stored }))
+        }
+
+        async fn find(&self, _: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
             Ok(Some(StoredCode {
                 otp_id: OtpId::from_stored("id".to_owned()),
                 version: LIVE,
-                sealed: (cached != Some(LIVE)).then(|| sealed(b"222222")),
+                sealed: Some(sealed(b"222222")),
                 channel: Channel::Sms,
                 created_at: Timestamp::from_unix_millis(0),
                 expires_at: Timestamp::from_unix_millis(600_000),

@@ -11,9 +11,6 @@ use crate::{
 };
 use otp_seal::{Context, IndexKey, KeyRing};
 
-/// What a sealed code is for. Authenticated with it, so that one sealed for another use does not open.
-const PURPOSE: &str = "code";
-
 /// The service: [`generate`](Self::generate), [`resend`](Self::resend),
 /// [`regenerate`](Self::regenerate) and [`verify`](Self::verify).
 ///
@@ -94,5 +91,5 @@ impl<D, C, E: Clock + Random> OtpService<'_, D, C, E> {
 }
 
 fn context<'a>(otp_id: &'a OtpId, number: &'a MobileNumber) -> Context<'a> {
-    Context { purpose: PURPOSE, otp_id: otp_id.as_str(), number: number.as_str() }
+    Context { purpose: otp_seal::CODE, otp_id: otp_id.as_str(), number: number.as_str() }
 }

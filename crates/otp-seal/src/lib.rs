@@ -19,6 +19,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+/// The purpose for which a code is sealed, wherever it goes: [`Context::purpose`].
+pub const CODE: &str = "code";
+
 mod index;
 mod key;
 mod seal;

@@ -93,7 +93,7 @@ fn a_version_grows_even_when_the_clock_stands_behind_it() {
 #[test]
 fn a_write_that_comes_too_late_does_nothing() {
     let database = Connection::open_in_memory().unwrap();
-    database.execute_batch(&steps()[0]).unwrap();
+    steps().iter().for_each(|step| database.execute_batch(step).unwrap());
     let statement = |name: &str| {
         let file = repository().join("components/otp/src/store/sqlite").join(name);
         std::fs::read_to_string(file).unwrap()
@@ -101,26 +101,53 @@ fn a_write_that_comes_too_late_does_nothing() {
     let now: i64 = database
         .query_row("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)", [], |row| row.get(0))
         .unwrap();
+    let ids = std::cell::Cell::new(0);
+    let event = |at: i64| {
+        format!(
+            "{{\"id\":\"{}\",\"type\":\"otp.generated.v1\",\"data\":{{}}}}",
+            ids.replace(ids.get() + 1) + at
+        )
+    };
     let written = |name: &str, at: i64| -> usize {
         let mut statement = database.prepare(&statement(name)).unwrap();
         match name {
             "issue.sql" => {
                 let none: Option<&str> = None;
-                let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 1, "sms", none, none);
+                let code = (
+                    "+14155550123",
+                    format!("id-{at}"),
+                    [1u8],
+                    [2u8],
+                    at,
+                    at + 600_000,
+                    "sms",
+                    none,
+                    none,
+                    event(at),
+                );
                 statement.query_map(code, |_| Ok(())).unwrap().count()
             }
             "reissue.sql" => {
-                let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 1);
+                let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 600_000, event(at));
                 statement.query_map(code, |_| Ok(())).unwrap().count()
+            }
+            "resend.sql" => {
+                let none: Option<i64> = None;
+                statement.query_map(("+14155550123", none, at, 5, event(at)), |_| Ok(())).unwrap().count()
             }
             _ => {
                 let none: Option<&str> = None;
-                statement.query_map(("+14155550123", none, [3u8], at, 5), |_| Ok(())).unwrap().count()
+                let guess = ("+14155550123", none, [3u8], at, 5, event(at));
+                statement.query_map(guess, |_| Ok(())).unwrap().count()
             }
         }
     };
-    for name in ["issue.sql", "reissue.sql", "check.sql"] {
+    let events =
+        || -> i64 { database.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap() };
+    for (name, events_by_now) in [("issue.sql", 1), ("resend.sql", 2), ("reissue.sql", 3), ("check.sql", 4)] {
         assert_eq!(written(name, now), 1, "{name} in time");
+        assert_eq!(events(), events_by_now, "{name} leaves its event");
         assert_eq!(written(name, now - 10_000), 0, "{name} too late");
+        assert_eq!(events(), events_by_now, "{name} too late leaves none");
     }
 }

@@ -1,12 +1,15 @@
 //! SQLite through Spin's interface. The statements stand in `sqlite/`, one file each, with reasons.
 
+mod outbox;
 mod row;
 mod schema;
 
+use crate::event::Draft;
 use otp_core::{
     MobileNumber, OtpVersion, Recipient, Timestamp,
-    ports::{Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable, Verdict},
+    ports::{Again, Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable, Verdict},
 };
+use otp_events::EventType;
 use row::Row;
 use spin_sdk::sqlite::{Connection, Error, Value};
 
@@ -52,7 +55,14 @@ impl Sqlite {
     }
 }
 
-impl Database for Sqlite {
+/// A connection, and the request that uses it: what it writes leaves that request's event.
+#[derive(Debug)]
+pub(crate) struct OnRecord<'a> {
+    pub(crate) sqlite: &'a Sqlite,
+    pub(crate) draft: Draft<'a>,
+}
+
+impl Database for OnRecord<'_> {
     async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<OtpVersion, Unavailable> {
         let email = recipient.email().map(|email| email.as_str());
         let address = match recipient {
@@ -60,36 +70,36 @@ impl Database for Sqlite {
             Recipient::Sms { .. } => None,
         };
         let delivery = [recipient.channel().as_str().into(), address.into(), email.into()];
-        let parameters = code_parameters(code).into_iter().chain(delivery);
-        let rows = self.run(include_str!("sqlite/issue.sql"), parameters).await?;
+        let event = self.draft.json(EventType::Generated, code.number, code.created_at);
+        let parameters = code_parameters(code).into_iter().chain(delivery).chain([event.into()]);
+        let rows = self.sqlite.run(include_str!("sqlite/issue.sql"), parameters).await?;
         // An upsert leaves its row, unless it came too late.
         rows.first().ok_or_else(|| Unavailable("SQLite: busy for too long".to_owned()))?.version(0)
     }
 
     async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
-        let rows = self.run(include_str!("sqlite/reissue.sql"), code_parameters(code)).await?;
+        let event = self.draft.json(EventType::Regenerated, code.number, code.created_at);
+        let parameters = code_parameters(code).into_iter().chain([event.into()]);
+        let rows = self.sqlite.run(include_str!("sqlite/reissue.sql"), parameters).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(Reissued { version: row.version(0)?, channel: row.channel(1)? }))
     }
 
-    async fn find(
-        &self,
-        number: &MobileNumber,
-        cached: Option<OtpVersion>,
-    ) -> Result<Option<StoredCode>, Unavailable> {
-        let parameters = [number.as_str().into(), cached.map(OtpVersion::get).into()];
-        let rows = self.run(include_str!("sqlite/find.sql"), parameters).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(StoredCode {
-            otp_id: row.otp_id(0)?,
-            version: row.version(1)?,
-            sealed: row.optional_blob(2)?,
-            channel: row.channel(3)?,
-            created_at: row.timestamp(4)?,
-            expires_at: row.timestamp(5)?,
-            attempts: row.integer(6)?,
-            used_at: row.optional_integer(7)?.map(Timestamp::from_unix_millis),
-        }))
+    async fn resend(&self, again: &Again<'_>) -> Result<Option<StoredCode>, Unavailable> {
+        let parameters = [
+            again.number.as_str().into(),
+            again.cached.map(OtpVersion::get).into(),
+            again.now.unix_millis().into(),
+            again.max_attempts.get().into(),
+            self.draft.json(EventType::Resent, again.number, again.now).into(),
+        ];
+        let rows = self.sqlite.run(include_str!("sqlite/resend.sql"), parameters).await?;
+        rows.first().map(stored_code).transpose()
+    }
+
+    async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
+        let rows = self.sqlite.run(include_str!("sqlite/find.sql"), [number.as_str().into()]).await?;
+        rows.first().map(stored_code).transpose()
     }
 
     async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
@@ -99,8 +109,9 @@ impl Database for Sqlite {
             guess.check.as_bytes().into(),
             guess.now.unix_millis().into(),
             guess.max_attempts.get().into(),
+            self.draft.json(EventType::Verified, guess.number, guess.now).into(),
         ];
-        let rows = self.run(include_str!("sqlite/check.sql"), parameters).await?;
+        let rows = self.sqlite.run(include_str!("sqlite/check.sql"), parameters).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         match row.text(0)?.parse()? {
             // Of a user without a code the other columns are null.
@@ -126,6 +137,20 @@ fn code_parameters(code: &NewCode<'_>) -> [Value; 6] {
         code.created_at.unix_millis().into(),
         code.expires_at.unix_millis().into(),
     ]
+}
+
+/// A row of `resend.sql` and `find.sql`.
+fn stored_code(row: &Row) -> Result<StoredCode, Unavailable> {
+    Ok(StoredCode {
+        otp_id: row.otp_id(0)?,
+        version: row.version(1)?,
+        sealed: row.optional_blob(2)?,
+        channel: row.channel(3)?,
+        created_at: row.timestamp(4)?,
+        expires_at: row.timestamp(5)?,
+        attempts: row.integer(6)?,
+        used_at: row.optional_integer(7)?.map(Timestamp::from_unix_millis),
+    })
 }
 
 fn unavailable(error: Error) -> Unavailable {

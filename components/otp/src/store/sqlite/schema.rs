@@ -7,11 +7,17 @@ use std::time::Duration;
 
 /// The steps, oldest first, each one statement. A step that has landed is never changed; SQLite's
 /// `user_version` counts those that were taken.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 10] = [
     include_str!("../../../../../migrations/sqlite/0001_users.sql"),
     include_str!("../../../../../migrations/sqlite/0002_outbox.sql"),
     include_str!("../../../../../migrations/sqlite/0003_outbox_dead.sql"),
     include_str!("../../../../../migrations/sqlite/0004_idempotency.sql"),
+    include_str!("../../../../../migrations/sqlite/0005_event_sequence.sql"),
+    include_str!("../../../../../migrations/sqlite/0006_event.sql"),
+    include_str!("../../../../../migrations/sqlite/0007_user_events.sql"),
+    include_str!("../../../../../migrations/sqlite/0008_event_of_a_new_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0009_event_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0010_outbox_dead_moves.sql"),
 ];
 
 /// Takes the steps that are missing, all or none, on a connection that nobody else uses yet: only there

@@ -1,0 +1,5 @@
+-- Takes the events that have waited longest, for a moment: nobody else takes them before it has passed.
+-- ?1 now  ?2 length of the moment, in milliseconds  ?3 how many at most
+UPDATE outbox SET claimed_until = ?1 + ?2, tries = tries + 1
+WHERE sequence IN (SELECT sequence FROM outbox WHERE claimed_until <= ?1 ORDER BY sequence LIMIT ?3)
+RETURNING sequence, event

@@ -1,0 +1,341 @@
+//! The command line. Every option is an environment variable, too.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use otp_seal::KeyRing;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use url::Url;
+
+/// Takes the events of spin-otp, hands them to Kafka, and has the codes delivered.
+///
+/// Without --kafka-brokers it hands them to its own consumer, in process, through the same ledger.
+#[derive(Debug, Parser)]
+#[command(name = "relay", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Takes events over HTTP and has their codes delivered, until SIGTERM or Ctrl-C
+    Serve(Box<Serve>),
+    /// What could not be processed: lists it, or has it processed again
+    Dlq {
+        #[command(subcommand)]
+        command: Dlq,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dlq {
+    /// Prints each dead event as a line of JSON: id, type, reason, time, and where it is
+    List(Box<DlqArguments>),
+    /// Puts dead events back on the topic. One that was delivered meanwhile is not delivered again
+    Replay {
+        #[command(flatten)]
+        common: Box<DlqArguments>,
+        /// Only this event
+        #[arg(long)]
+        id: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DlqArguments {
+    #[command(flatten)]
+    pub(crate) state: State,
+    #[command(flatten)]
+    pub(crate) kafka: Kafka,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen
+    #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:3100", value_name = "HOST:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// What the component sends as bearer token, at least 16 characters. Without one the relay takes
+    /// events on the loopback interface only
+    #[arg(
+        long,
+        env = "RELAY_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        default_value = "",
+        hide_default_value = true
+    )]
+    token: String,
+    /// Keys that open codes, as the component has them: id:base64,id:base64. Empty: the public
+    /// development key
+    #[arg(
+        long,
+        env = "RELAY_ENCRYPTION_KEYS",
+        hide_env_values = true,
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    encryption_keys: String,
+    /// development, or production: refuses the inbox, the log as a channel, development keys and a
+    /// missing token
+    #[arg(long, env = "RELAY_PROFILE", value_enum, default_value_t = Profile::Development)]
+    pub(crate) profile: Profile,
+    /// TOML file that says how codes are delivered. Without one, all go to the inbox
+    #[arg(long, env = "RELAY_DELIVERY_FILE", value_name = "FILE")]
+    delivery_file: Option<PathBuf>,
+    /// http://host:port of the component, to be asked to push what waits and to clean up
+    #[arg(long, env = "RELAY_COMPONENT_URL", value_name = "URL")]
+    component_url: Option<Url>,
+    /// Seconds between two requests to push what waits
+    #[arg(long, env = "RELAY_FLUSH_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    flush_seconds: u64,
+    /// Seconds between two requests to clean up; the ledger is cleaned as often
+    #[arg(long, env = "RELAY_PURGE_SECONDS", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    purge_seconds: u64,
+    /// Attempts at a delivery before it counts as dead
+    #[arg(long, env = "RELAY_MAX_ATTEMPTS", value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(i64).range(1..=1000))]
+    pub(crate) max_attempts: i64,
+    /// Hours that the ledger remembers events: longer than the topic keeps them
+    #[arg(long, env = "RELAY_REMEMBER_HOURS", value_name = "HOURS", default_value_t = 336, value_parser = clap::value_parser!(u64).range(1..=8760))]
+    remember_hours: u64,
+    #[command(flatten)]
+    pub(crate) state: State,
+    #[command(flatten)]
+    pub(crate) kafka: Kafka,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct State {
+    /// Folder of the ledger, an SQLite file
+    #[arg(long, env = "RELAY_STATE_DIR", value_name = "FOLDER", default_value = ".relay")]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// json, or text for people
+    #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub(crate) log_format: LogFormat,
+    /// error, warn, info, or debug, which has a line for every delivery
+    #[arg(long, env = "RELAY_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: tracing::level_filters::LevelFilter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    Development,
+    Production,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kafka")]
+pub(crate) struct Kafka {
+    /// host:port of brokers, separated by commas. Empty: no Kafka
+    #[arg(long = "kafka-brokers", env = "KAFKA_BROKERS", value_name = "LIST", value_delimiter = ',')]
+    brokers: Vec<String>,
+    /// Topic of the events; created if it is missing
+    #[arg(long = "kafka-topic", env = "KAFKA_TOPIC", value_name = "TOPIC", default_value = "otp-events")]
+    pub(crate) topic: String,
+    /// Topic of what could not be processed; created if it is missing
+    #[arg(
+        long = "kafka-dlq-topic",
+        env = "KAFKA_DLQ_TOPIC",
+        value_name = "TOPIC",
+        default_value = "otp-events-dlq"
+    )]
+    pub(crate) dlq_topic: String,
+    /// Partitions of a topic that is created
+    #[arg(long = "kafka-partitions", env = "KAFKA_PARTITIONS", value_name = "NUMBER", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub(crate) partitions: i32,
+    /// Copies of each partition of a topic that is created
+    #[arg(long = "kafka-replication", env = "KAFKA_REPLICATION", value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(i16).range(1..=10))]
+    pub(crate) replication: i16,
+    /// Speak TLS to the brokers
+    #[arg(long = "kafka-tls", env = "KAFKA_TLS", value_name = "true|false", default_value_t = false, action = clap::ArgAction::Set)]
+    pub(crate) tls: bool,
+    /// PEM file of a certificate authority to trust beside the system's
+    #[arg(long = "kafka-ca-file", env = "KAFKA_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// How to log in
+    #[arg(long = "kafka-sasl-mechanism", env = "KAFKA_SASL_MECHANISM", value_enum, value_name = "MECHANISM")]
+    pub(crate) sasl_mechanism: Option<SaslMechanism>,
+    /// User of the brokers
+    #[arg(
+        long = "kafka-sasl-username",
+        env = "KAFKA_SASL_USERNAME",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) sasl_username: String,
+    /// Password of that user
+    #[arg(
+        long = "kafka-sasl-password",
+        env = "KAFKA_SASL_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) sasl_password: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaslMechanism {
+    #[value(name = "PLAIN")]
+    Plain,
+    #[value(name = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[value(name = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// Fewest characters of a token.
+const MIN_TOKEN: usize = 16;
+
+impl Serve {
+    /// The token, if there is one. Without one only this machine is served.
+    pub(crate) fn token(&self) -> Result<Option<String>> {
+        let token = self.token.trim();
+        if token.is_empty() {
+            if !self.listen.ip().is_loopback() {
+                bail!(
+                    "RELAY_LISTEN is {}, which other machines reach: set RELAY_TOKEN, for example to the output of: openssl rand -hex 32",
+                    self.listen
+                );
+            }
+            if self.profile == Profile::Production {
+                bail!("RELAY_TOKEN must be set in production, to what the component has as relay_token");
+            }
+            return Ok(None);
+        }
+        if token.len() < MIN_TOKEN {
+            bail!("RELAY_TOKEN has fewer than {MIN_TOKEN} characters; make one with: openssl rand -hex 32");
+        }
+        Ok(Some(token.to_owned()))
+    }
+
+    /// The keys that open codes.
+    pub(crate) fn keys(&self) -> Result<KeyRing> {
+        let list = self.encryption_keys.trim();
+        if !list.is_empty() {
+            return KeyRing::parse(list).context("RELAY_ENCRYPTION_KEYS");
+        }
+        if self.profile == Profile::Production {
+            bail!(
+                "RELAY_ENCRYPTION_KEYS must be set in production, to what the component has as encryption_keys"
+            );
+        }
+        tracing::warn!("RELAY_ENCRYPTION_KEYS is not set: codes are opened with the public development key");
+        Ok(KeyRing::development())
+    }
+
+    /// How codes are delivered.
+    pub(crate) fn delivery_file(&self) -> Option<&std::path::Path> {
+        self.delivery_file.as_deref().filter(|file| !file.as_os_str().is_empty())
+    }
+
+    /// Where the component is, if it is to be asked for anything.
+    pub(crate) fn component_url(&self) -> Result<Option<Url>> {
+        let Some(url) = &self.component_url else { return Ok(None) };
+        if !matches!(url.scheme(), "http" | "https") || !matches!(url.path(), "" | "/") {
+            bail!("RELAY_COMPONENT_URL must be http://host:port or https://host:port, without a path");
+        }
+        if self.token()?.is_none() {
+            bail!(
+                "RELAY_COMPONENT_URL is set, but RELAY_TOKEN is not: the component listens only to who knows it"
+            );
+        }
+        Ok(Some(url.clone()))
+    }
+
+    pub(crate) fn flush_every(&self) -> Duration {
+        Duration::from_secs(self.flush_seconds)
+    }
+
+    pub(crate) fn purge_every(&self) -> Duration {
+        Duration::from_secs(self.purge_seconds)
+    }
+
+    pub(crate) fn remember(&self) -> Duration {
+        Duration::from_secs(self.remember_hours * 3600)
+    }
+}
+
+impl Kafka {
+    /// The brokers; none where there is no Kafka.
+    pub(crate) fn brokers(&self) -> Result<Vec<String>> {
+        let brokers: Vec<_> =
+            self.brokers.iter().map(|broker| broker.trim()).filter(|broker| !broker.is_empty()).collect();
+        for broker in &brokers {
+            let port = broker.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+            if port.and_then(|port| port.parse::<u16>().ok()).is_none() {
+                bail!("KAFKA_BROKERS: {broker:?} is not host:port");
+            }
+        }
+        Ok(brokers.into_iter().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn serve(arguments: &[&str]) -> Serve {
+        let all = ["relay", "serve"].iter().chain(arguments);
+        match Arguments::try_parse_from(all).unwrap().command {
+            Command::Serve(serve) => *serve,
+            other @ Command::Dlq { .. } => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_option_is_a_variable_and_says_what_it_is() {
+        Arguments::command().debug_assert();
+        for command in Arguments::command().get_subcommands() {
+            for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+                assert!(argument.get_help().is_some(), "{argument}");
+                assert!(argument.get_env().is_some() || command.get_name() == "dlq", "{argument}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_what_to_do() {
+        let token = "0123456789abcdef";
+        for (arguments, word) in [
+            (&["--listen", "0.0.0.0:3100"][..], "RELAY_TOKEN"),
+            (&["--token", "short"], "RELAY_TOKEN"),
+            (&["--profile", "production"], "RELAY_TOKEN"),
+            (&["--profile", "production", "--token", token], "RELAY_ENCRYPTION_KEYS"),
+            (&["--encryption-keys", "nonsense"], "RELAY_ENCRYPTION_KEYS"),
+            (&["--component-url", "http://127.0.0.1:3000"], "RELAY_TOKEN"),
+            (&["--component-url", "http://127.0.0.1:3000/otp", "--token", token], "RELAY_COMPONENT_URL"),
+            (&["--kafka-brokers", "localhost"], "KAFKA_BROKERS"),
+        ] {
+            let serve = serve(arguments);
+            let error = serve
+                .token()
+                .map(drop)
+                .and_then(|()| serve.keys().map(drop))
+                .and_then(|()| serve.component_url().map(drop))
+                .and_then(|()| serve.kafka.brokers().map(drop))
+                .unwrap_err();
+            assert!(error.to_string().contains(word), "{arguments:?}: {error}");
+        }
+        assert!(serve(&[]).token().unwrap().is_none());
+        assert_eq!(serve(&["--kafka-brokers", "a:1, b:2"]).kafka.brokers().unwrap(), ["a:1", "b:2"]);
+        assert!(serve(&["--kafka-brokers", ""]).kafka.brokers().unwrap().is_empty());
+    }
+}

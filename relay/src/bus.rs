@@ -1,0 +1,56 @@
+//! Where accepted events go: to Kafka, or straight to the consumer.
+
+pub(crate) mod in_process;
+pub(crate) mod kafka;
+
+use in_process::InProcess;
+use kafka::Kafka;
+use otp_events::Event;
+use std::sync::Arc;
+
+/// What takes events. Each of its kinds keeps what it has accepted, whatever dies.
+#[derive(Debug, Clone)]
+pub(crate) enum Bus {
+    /// A topic, read by the consumer and by whoever else wants to.
+    Kafka(Arc<Kafka>),
+    /// The consumer of this very process, through its ledger.
+    InProcess(InProcess),
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is kept.
+    Yes,
+    /// It is not, and can be sent again.
+    NotNow,
+    /// It never will be.
+    Never(String),
+}
+
+impl Bus {
+    /// Hands over events and tells of each what became of it, in their order.
+    pub(crate) async fn publish(&self, events: Vec<Event>) -> Vec<Kept> {
+        match self {
+            Self::Kafka(kafka) => kafka.publish(&events).await,
+            Self::InProcess(in_process) => in_process.publish(events).await,
+        }
+    }
+
+    /// Whether events can be handed over.
+    pub(crate) fn is_up(&self) -> bool {
+        match self {
+            Self::Kafka(kafka) => kafka.is_up(),
+            // The ledger is asked on its own.
+            Self::InProcess(_) => true,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "kafka",
+            Self::InProcess(_) => "in-process",
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Without Kafka: straight to the consumer of this process.
+
+use crate::{bus::Kept, consumer::Consumer, ledger::Read};
+use otp_events::Event;
+
+/// Accepted is what the consumer has written down.
+#[derive(Debug, Clone)]
+pub(crate) struct InProcess {
+    consumer: Consumer,
+}
+
+impl InProcess {
+    pub(crate) fn new(consumer: Consumer) -> Self {
+        Self { consumer }
+    }
+
+    pub(super) async fn publish(&self, events: Vec<Event>) -> Vec<Kept> {
+        let count = events.len();
+        let read: Vec<_> =
+            events.into_iter().map(|event| Read::Event { event: Box::new(event), again: false }).collect();
+        let kept = match self.consumer.take(None, &read).await {
+            Ok(()) => Kept::Yes,
+            Err(error) => {
+                tracing::error!("events cannot be written down: {error:#}");
+                Kept::NotNow
+            }
+        };
+        vec![kept; count]
+    }
+}

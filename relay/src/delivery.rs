@@ -1,0 +1,333 @@
+//! Having codes delivered: rounds through a channel's providers, again and again while the code lives.
+
+use crate::{
+    ledger::{Due, Ledger, Outcome, now},
+    message::Message,
+    metrics::Metrics,
+    provider::{self, Provider, SendError},
+    settings::{Route, Settings},
+    stop::Stop,
+    template::RenderInput,
+};
+use anyhow::{Context as _, Result};
+use otp_core::{Breaker, Channel, Timestamp};
+use otp_events::Event;
+use otp_seal::{Context, KeyRing, OpenError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use zeroize::Zeroizing;
+
+/// Rounds that are under way at once.
+const AT_ONCE: usize = 256;
+
+/// The longest that nothing is looked for: `relay dlq replay` works on the ledger from another process.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The first pause after a round that failed, doubled with each, and the longest, in milliseconds.
+const BACKOFF: (i64, i64) = (1_000, 60_000);
+
+/// How long rounds may go on after the relay was told to end.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// Name of the inbox, as in the settings.
+pub(crate) const INBOX: &str = "inbox";
+
+/// Delivers what the ledger says is due.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) ledger: Ledger,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Something may be due.
+    pub(crate) work: Arc<Notify>,
+    pub(crate) max_attempts: i64,
+    /// Spares a provider that is away the messages, and the messages the wait.
+    pub(crate) breakers: Arc<Mutex<HashMap<String, Breaker>>>,
+}
+
+/// A code that was opened, and where it is to go.
+pub(crate) struct Opened {
+    pub(crate) event: Event,
+    pub(crate) otp_id: String,
+    pub(crate) channel: Channel,
+    pub(crate) to: String,
+    pub(crate) code: Zeroizing<String>,
+}
+
+/// Why a code cannot be delivered.
+enum Unfit {
+    /// Its key is not here. It may be put there while the code lives.
+    Key,
+    /// It never will be.
+    Never(String),
+}
+
+impl Delivery {
+    /// Delivers until told to stop; then ends what is under way.
+    pub(crate) async fn run(self, stop: Stop) {
+        let (done, mut outcomes) = mpsc::channel(AT_ONCE);
+        let mut under_way = 0;
+        let mut look_at = Instant::now();
+        let mut settled = Vec::new();
+        let mut end: Option<Instant> = None;
+        loop {
+            if stop.is_stopping() && end.is_none() {
+                end = Some(Instant::now() + DRAIN);
+            }
+            let looking = end.is_none() && under_way < AT_ONCE;
+            let over = end.unwrap_or_else(|| Instant::now() + DRAIN);
+            if end.is_some() && under_way == 0 {
+                return;
+            }
+            tokio::select! {
+                count = outcomes.recv_many(&mut settled, AT_ONCE) => {
+                    under_way -= count;
+                    self.settle(&mut settled).await;
+                }
+                () = self.work.notified(), if looking => look_at = Instant::now(),
+                () = sleep_until(look_at), if looking => {
+                    let started = self.start(AT_ONCE - under_way, &done).await;
+                    under_way += started.unwrap_or_default();
+                    look_at = self.next_look(started, AT_ONCE - under_way).await;
+                }
+                () = stop.stopped(), if end.is_none() => {}
+                () = sleep_until(over), if end.is_some() => {
+                    tracing::warn!(under_way, "ending before all providers have answered; they are asked again");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Starts rounds for what is due. How many; `None` if the ledger cannot be asked.
+    async fn start(&self, most: usize, done: &mpsc::Sender<Outcome>) -> Option<usize> {
+        let round = match self.ledger.due(most).await {
+            Ok(round) => round,
+            Err(error) => {
+                tracing::error!("the ledger cannot be asked what is due: {error:#}");
+                return None;
+            }
+        };
+        let ended = |state: &str, count: usize| {
+            self.metrics.undelivered.with_label_values(&[state]).inc_by(count as u64);
+        };
+        ended("superseded", round.superseded);
+        ended("expired", round.expired);
+        let started = round.due.len();
+        for due in round.due {
+            let (delivery, done) = (self.clone(), done.clone());
+            tokio::spawn(async move {
+                let outcome = delivery.round(&due).await;
+                // Whoever waits for it may have given up; then the round counts as lost.
+                let _ = done.send(outcome).await;
+            });
+        }
+        Some(started)
+    }
+
+    async fn next_look(&self, started: Option<usize>, free: usize) -> Instant {
+        let soon = match started {
+            // There may be more.
+            Some(started) if started > 0 && free == 0 => return Instant::now(),
+            Some(_) => self.ledger.next_due().await.ok().flatten(),
+            None => None,
+        };
+        let wait = soon.map_or(IDLE, |at| {
+            Duration::from_millis(u64::try_from(at - now()).unwrap_or_default()).min(IDLE)
+        });
+        Instant::now() + wait
+    }
+
+    /// Writes outcomes down; what cannot be written is tried again, for the provider has it.
+    async fn settle(&self, outcomes: &mut Vec<Outcome>) {
+        for attempt in 0..5 {
+            match self.ledger.settle(outcomes).await {
+                Ok(()) => break,
+                Err(error) => tracing::error!(attempt, "outcomes cannot be written down: {error:#}"),
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        outcomes.clear();
+    }
+
+    /// One round through the providers of the code's channel, in their order.
+    async fn round(&self, due: &Due) -> Outcome {
+        let opened = match open(&self.keys, &due.event) {
+            Ok(opened) => opened,
+            Err(Unfit::Key) => {
+                tracing::warn!(
+                    event_id = due.event_id,
+                    "the code is sealed with a key that RELAY_ENCRYPTION_KEYS does not have"
+                );
+                return self.again(due, "sealed with a key that the relay does not have".to_owned(), true);
+            }
+            Err(Unfit::Never(reason)) => return self.failed(due, reason),
+        };
+        let channel = opened.channel.as_str();
+        let mut last = None;
+        let mut refused_by_all = true;
+        for route in self.settings.routes(opened.channel) {
+            let (name, provider) = match route {
+                Route::Inbox => return self.delivered(due, &opened, INBOX),
+                Route::External { name, provider } => (name, provider),
+            };
+            let at = now();
+            if at >= due.expires_at {
+                break;
+            }
+            if !self.breaker(name, |breaker| breaker.allows(Timestamp::from_unix_millis(at))) {
+                refused_by_all = false;
+                continue;
+            }
+            let sent = match self.message(due, &opened) {
+                Ok(message) => self.send(provider.as_ref(), &message).await,
+                Err(error) => return self.failed(due, format!("{error:#}")),
+            };
+            match sent {
+                Ok(()) => {
+                    self.breaker(name, Breaker::succeeded);
+                    return self.delivered(due, &opened, name);
+                }
+                Err(error) => {
+                    self.metrics.failed.with_label_values(&[channel, name]).inc();
+                    tracing::warn!(
+                        event_id = due.event_id,
+                        otp_id = opened.otp_id,
+                        provider = name,
+                        "not sent: {error}"
+                    );
+                    if let SendError::Temporary(_) = error {
+                        refused_by_all = false;
+                        self.breaker(name, |breaker| breaker.failed(Timestamp::from_unix_millis(now())));
+                    }
+                    last = Some(format!("{name}: {error}"));
+                }
+            }
+        }
+        let tried = last.is_some();
+        let reason = last.unwrap_or_else(|| "every provider is being spared after failures".to_owned());
+        if tried && (refused_by_all || due.attempts >= self.max_attempts) {
+            self.failed(due, reason)
+        } else {
+            self.again(due, reason, tried)
+        }
+    }
+
+    async fn send(&self, provider: &dyn Provider, message: &Message) -> Result<(), SendError> {
+        let timer = self.metrics.send_seconds.start_timer();
+        // A provider keeps its deadline; this is for one that does not.
+        let sent = timeout(provider::DEADLINE + Duration::from_secs(1), provider.send(message)).await;
+        timer.observe_duration();
+        sent.unwrap_or_else(|_| Err(SendError::Temporary("no answer in time".to_owned())))
+    }
+
+    fn message(&self, due: &Due, opened: &Opened) -> Result<Message> {
+        Ok(self.settings.messages().render(RenderInput {
+            event_id: &due.event_id,
+            otp_id: &opened.otp_id,
+            channel: opened.channel,
+            to: &opened.to,
+            code: &opened.code,
+            expires_at: Timestamp::from_unix_millis(due.expires_at),
+            now: Timestamp::from_unix_millis(now()),
+            traceparent: opened.event.traceparent.as_deref(),
+        })?)
+    }
+
+    fn breaker<T>(&self, name: &str, work: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        work(breakers.entry(name.to_owned()).or_default())
+    }
+
+    fn delivered(&self, due: &Due, opened: &Opened, provider: &str) -> Outcome {
+        let channel = opened.channel.as_str();
+        self.metrics.delivered.with_label_values(&[channel, provider]).inc();
+        let seconds = (now() - due.created_at).max(0) as f64 / 1_000.0;
+        self.metrics.delivery_seconds.observe(seconds);
+        tracing::debug!(
+            event_id = due.event_id,
+            otp_id = opened.otp_id,
+            channel,
+            provider,
+            attempts = due.attempts,
+            traceparent = opened.event.traceparent,
+            request_id = opened.event.requestid,
+            "delivered"
+        );
+        // The inbox shows the code as long as it is asked; nobody else needs the event any more.
+        let keep = provider == INBOX;
+        Outcome { provider: Some(provider.to_owned()), keep, ..outcome(due, "delivered", None) }
+    }
+
+    fn failed(&self, due: &Due, reason: String) -> Outcome {
+        self.metrics.undelivered.with_label_values(&["failed"]).inc();
+        self.metrics.dead.inc();
+        tracing::error!(
+            event_id = due.event_id,
+            attempts = due.attempts,
+            "not delivered: {reason}; see: relay dlq list"
+        );
+        outcome(due, "failed", Some(reason))
+    }
+
+    fn again(&self, due: &Due, reason: String, tried: bool) -> Outcome {
+        self.metrics.retries.inc();
+        let doubled = u32::try_from(due.attempts - 1).unwrap_or_default().min(16);
+        let pause = BACKOFF.0.saturating_mul(1 << doubled).min(BACKOFF.1);
+        // From half to one and a half of it, so that those that failed together do not come back so.
+        let pause = pause / 2 + fastrand::i64(0..=pause);
+        Outcome { next_at: now() + pause, keep: true, tried, ..outcome(due, "waiting", Some(reason)) }
+    }
+}
+
+fn outcome(due: &Due, state: &'static str, reason: Option<String>) -> Outcome {
+    Outcome {
+        event_id: due.event_id.clone(),
+        state,
+        provider: None,
+        reason,
+        next_at: now(),
+        keep: false,
+        tried: true,
+    }
+}
+
+/// Opens the code of an event in the ledger, for whoever is to show it.
+pub(crate) fn opened(keys: &KeyRing, event: &str) -> Option<Opened> {
+    open(keys, event).ok()
+}
+
+fn open(keys: &KeyRing, event: &str) -> Result<Opened, Unfit> {
+    let never = |error: anyhow::Error| Unfit::Never(format!("{error:#}"));
+    let read = || -> Result<_> {
+        let event: Event = serde_json::from_str(event).context("the event is damaged")?;
+        let data = event.code().context("data")?;
+        let channel: Channel = data.channel.context("data.channel is missing")?.parse()?;
+        let number = data.mobile_number.context("data.mobileNumber is missing")?;
+        let otp_id = data.otp_id.context("data.otpId is missing")?;
+        let sealed = data.sealed_otp.context("data.sealedOtp is missing")?;
+        let sealed = hex::decode(sealed).ok().context("data.sealedOtp is not hexadecimal")?;
+        let to = match channel {
+            Channel::Sms => number.clone(),
+            Channel::Email => data.email.context("data.email is missing")?,
+        };
+        Ok((event, channel, number, otp_id, sealed, to))
+    };
+    let (event, channel, number, otp_id, sealed, to) = read().map_err(never)?;
+    let context = Context { purpose: otp_seal::CODE, otp_id: &otp_id, number: &number };
+    let code = keys.open(&sealed, &context).map_err(|error| match error {
+        OpenError::UnknownKey => Unfit::Key,
+        other => Unfit::Never(other.to_string()),
+    })?;
+    let code = std::str::from_utf8(&code).map_err(|_| Unfit::Never("the code is no text".to_owned()))?;
+    let code = Zeroizing::new(code.to_owned());
+    Ok(Opened { event, otp_id, channel, to, code })
+}

@@ -1,0 +1,95 @@
+//! Refusals, as problem documents (RFC 9457).
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+/// Why a request is refused. Every kind says what to do next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Problem {
+    /// 400: no batch of events.
+    NoBatch,
+    /// 401: not the token.
+    Unauthorized,
+    /// 403: for this machine only.
+    Forbidden,
+    /// 404: no such path, or nothing known.
+    NotFound,
+    /// 413: more than a batch may have.
+    TooLarge,
+    /// 503: it can be tried again.
+    Unavailable,
+}
+
+impl Problem {
+    fn parts(self) -> (StatusCode, &'static str, &'static str, &'static str) {
+        match self {
+            Self::NoBatch => (
+                StatusCode::BAD_REQUEST,
+                "invalid_batch",
+                "Not a batch of events",
+                "Send a JSON array of CloudEvents as application/cloudevents-batch+json.",
+            ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Not authorised",
+                "Send the field Authorization: Bearer, with the token that is set as RELAY_TOKEN.",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not from here",
+                "Call it from this machine, by a loopback name, or with the token that is set as RELAY_TOKEN.",
+            ),
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "Nothing is known by this path",
+                "The relay has /events, /inbox, /deliveries/{otpId}, /healthz, /readyz and /metrics.",
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "payload_too_large",
+                "The batch is too large",
+                "A batch has at most 500 events and 1 MiB.",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Events cannot be kept now",
+                "Keep them and send them again in a moment.",
+            ),
+        }
+    }
+
+    pub(crate) fn status(self) -> StatusCode {
+        self.parts().0
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, code, title, detail) = self.parts();
+        let body = json!({
+            "type": format!("urn:spin-otp:{code}"), "title": title, "status": status.as_u16(),
+            "detail": detail, "code": code,
+        });
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

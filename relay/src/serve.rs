@@ -1,0 +1,134 @@
+//! `relay serve`: puts the parts together, and takes them apart in the right order.
+
+use crate::{
+    arguments::{Profile, Serve},
+    bus::{Bus, in_process::InProcess, kafka::Kafka},
+    callers::Callers,
+    component::{self, Component},
+    consumer::Consumer,
+    delivery::{Delivery, INBOX},
+    ledger::Ledger,
+    metrics::Metrics,
+    server::{self, Face},
+    settings::Settings,
+    stop::Stop,
+};
+use anyhow::{Context, Result};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
+
+/// How long the intake may go on after the end has begun.
+const INTAKE_DRAIN: Duration = Duration::from_secs(10);
+
+/// How long everything else may.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(arguments: Serve) -> Result<()> {
+    // What is wrong with the configuration is said before anything is begun.
+    let token = arguments.token()?;
+    let keys = Arc::new(arguments.keys()?);
+    let production = arguments.profile == Profile::Production;
+    let settings = Arc::new(Settings::load(arguments.delivery_file(), production)?);
+    let component = arguments.component_url()?.zip(token.clone());
+    let component = component.map(|(url, token)| Component::new(url, token)).transpose()?;
+    let brokers = arguments.kafka.brokers()?;
+
+    let ledger = Ledger::open(&arguments.state.state_dir).await?;
+    let recovered = ledger.recover().await?;
+    if recovered > 0 {
+        tracing::info!(
+            recovered,
+            "deliveries were under way when the last relay ended; they are tried again"
+        );
+    }
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("RELAY_LISTEN: cannot listen on {}", arguments.listen))?;
+
+    let metrics = Arc::new(Metrics::new()?);
+    let work = Arc::new(Notify::new());
+    let consumer = Consumer::new(ledger.clone(), Arc::clone(&metrics), Arc::clone(&work));
+    let stop = Stop::default();
+    let mut tasks = JoinSet::new();
+    let bus = if brokers.is_empty() {
+        metrics.bus_up.set(1);
+        Bus::InProcess(InProcess::new(consumer))
+    } else {
+        let kafka = Arc::new(Kafka::new(arguments.kafka.clone(), Arc::clone(&metrics)));
+        tasks.spawn(Arc::clone(&kafka).run(consumer, stop.clone()));
+        Bus::Kafka(kafka)
+    };
+    let delivery = Delivery {
+        ledger: ledger.clone(),
+        settings: Arc::clone(&settings),
+        keys: Arc::clone(&keys),
+        metrics: Arc::clone(&metrics),
+        work,
+        max_attempts: arguments.max_attempts,
+        breakers: Arc::default(),
+    };
+    tasks.spawn(delivery.run(stop.clone()));
+    let times = (arguments.flush_every(), arguments.purge_every());
+    tasks.spawn(component::run(component, ledger.clone(), times, arguments.remember(), stop.clone()));
+    let face = Face {
+        inbox: settings.provider_names().contains(INBOX),
+        bus,
+        ledger: ledger.clone(),
+        metrics,
+        settings: Arc::clone(&settings),
+        keys,
+        callers: Callers::new(token),
+        intake: Face::intake(),
+        stop: stop.clone(),
+    };
+    tracing::info!(
+        listen = %arguments.listen,
+        bus = face.bus.kind(),
+        providers = ?settings.provider_names(),
+        "the relay is ready to take events"
+    );
+    let mut server = tokio::spawn(server::serve(listener, face, stop.clone()));
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut server => Some(ended),
+        failed = panicked(&mut tasks) => Some(Ok(Err(failed))),
+    };
+    tracing::info!("ending: what is under way is finished first");
+    stop.begin();
+    // Batches that came in want their broker's word; after that nobody hands anything over.
+    if ended.is_none() {
+        let _ = timeout(INTAKE_DRAIN, &mut server).await;
+    }
+    stop.finish();
+    let drained = timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("ended before all was finished; it is done after the next start");
+    }
+    ledger.close().await;
+    match ended {
+        Some(ended) => ended?.context("the relay cannot go on"),
+        None => Ok(()),
+    }
+}
+
+/// Comes back only when a part has failed; one that ended by itself is none.
+async fn panicked(tasks: &mut JoinSet<()>) -> anyhow::Error {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(error)) => return error.into(),
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The relay's face: where events come in, and what can be asked.
+
+use crate::{
+    bus::{Bus, Kept},
+    callers::Callers,
+    delivery,
+    ledger::{Ledger, rfc3339},
+    metrics::Metrics,
+    problem::Problem,
+    settings::Settings,
+    stop::Stop,
+    template::RenderInput,
+};
+use anyhow::Result;
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use otp_core::Timestamp;
+use otp_events::{Answer, Event, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected};
+use otp_seal::KeyRing;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+
+/// Batches that are taken in at once. More are turned away, so that memory stays bounded: each may have
+/// a megabyte, and some more when it has been read.
+const INTAKE_AT_ONCE: usize = 64;
+
+/// Largest event, in bytes. Many fit into what a broker takes at once by default.
+const MAX_EVENT: usize = 256 * 1024;
+
+/// How long a batch may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Most messages that the inbox shows at once.
+const MAX_INBOX: i64 = 10_000;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Face {
+    pub(crate) bus: Bus,
+    pub(crate) ledger: Ledger,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) callers: Callers,
+    /// Whether the inbox is shown.
+    pub(crate) inbox: bool,
+    pub(crate) intake: Arc<Semaphore>,
+    pub(crate) stop: Stop,
+}
+
+impl Face {
+    /// How many batches are taken in at once.
+    pub(crate) fn intake() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(INTAKE_AT_ONCE))
+    }
+}
+
+/// Serves until told to stop, and then until every request has its answer.
+pub(crate) async fn serve(listener: TcpListener, face: Face, stop: Stop) -> Result<()> {
+    let router = Router::new()
+        .route("/events", post(take_events))
+        .route("/inbox", get(show_inbox))
+        .route("/deliveries/{otp_id}", get(show_deliveries))
+        .route("/healthz", get(async || Json(json!({ "status": "ok" }))))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .fallback(async || Problem::NotFound)
+        .with_state(face);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(async move { stop.stopped().await }).await?;
+    Ok(())
+}
+
+/// `POST /events`: answers which of them are kept.
+async fn take_events(
+    State(face): State<Face>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let turned_away = |problem: Problem| {
+        face.metrics.turned_away.with_label_values(&[problem.status().as_str()]).inc();
+        problem.into_response()
+    };
+    let (head, body) = request.into_parts();
+    if let Err(problem) = face.callers.trusted(&head.headers, peer) {
+        return turned_away(problem);
+    }
+    let Ok(_permit) = face.intake.try_acquire() else { return turned_away(Problem::Unavailable) };
+    if !face.bus.is_up() {
+        return turned_away(Problem::Unavailable);
+    }
+    let batch = match read(&head.headers, body).await {
+        Ok(batch) => batch,
+        Err(problem) => return turned_away(problem),
+    };
+    let timer = face.metrics.publish_seconds.start_timer();
+    let answer = publish(&face, batch).await;
+    timer.observe_duration();
+    match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(problem) => turned_away(problem),
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > MAX_BATCH_BYTES) {
+        return Err(Problem::TooLarge);
+    }
+    let bytes = timeout(BODY_DEADLINE, to_bytes(body, MAX_BATCH_BYTES)).await;
+    let bytes = bytes.map_err(|_| Problem::NoBatch)?.map_err(|_| Problem::TooLarge)?;
+    let batch: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| Problem::NoBatch)?;
+    if batch.len() > MAX_BATCH_EVENTS { Err(Problem::TooLarge) } else { Ok(batch) }
+}
+
+async fn publish(face: &Face, batch: Vec<Value>) -> Result<Answer, Problem> {
+    let mut answer = Answer::default();
+    let mut events = Vec::with_capacity(batch.len());
+    let mut indices = Vec::with_capacity(batch.len());
+    for (index, value) in batch.into_iter().enumerate() {
+        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
+        let size = value.get("data").map_or(0, |data| data.to_string().len());
+        let read = if size > MAX_EVENT {
+            Err(format!("its data has more than {MAX_EVENT} bytes"))
+        } else {
+            Event::read(value).map_err(|malformed| malformed.to_string())
+        };
+        match read {
+            Ok(event) => {
+                events.push(event);
+                indices.push(index);
+            }
+            Err(reason) => answer.rejected.push(Rejected { id, index, reason }),
+        }
+    }
+    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    let waited_for = !events.is_empty();
+    let kept = if waited_for { face.bus.publish(events).await } else { Vec::new() };
+    for ((id, index), kept) in ids.into_iter().zip(indices).zip(kept) {
+        match kept {
+            Kept::Yes => answer.accepted.push(id),
+            Kept::Never(reason) => answer.rejected.push(Rejected { id: Some(id), index, reason }),
+            Kept::NotNow => {}
+        }
+    }
+    face.metrics.published.inc_by(answer.accepted.len() as u64);
+    face.metrics.refused.inc_by(answer.rejected.len() as u64);
+    if let Some(first) = answer.rejected.first() {
+        tracing::warn!(rejected = answer.rejected.len(), "events are refused; the first: {}", first.reason);
+    }
+    if waited_for && answer.accepted.is_empty() && answer.rejected.is_empty() {
+        return Err(Problem::Unavailable);
+    }
+    Ok(answer)
+}
+
+#[derive(Debug, Deserialize)]
+struct InboxQuery {
+    /// Only what went there.
+    to: Option<String>,
+    #[serde(default = "some_messages")]
+    limit: i64,
+}
+
+fn some_messages() -> i64 {
+    100
+}
+
+/// `GET /inbox`: what was delivered, newest first, for whoever tries this out.
+async fn show_inbox(
+    State(face): State<Face>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Query(query): Query<InboxQuery>,
+) -> Result<Response, Problem> {
+    if !face.inbox {
+        return Err(Problem::NotFound);
+    }
+    face.callers.near(&headers, peer)?;
+    let limit = usize::try_from(query.limit.clamp(0, MAX_INBOX)).unwrap_or_default();
+    // A + in a query means a space to some, and E.164 begins with one.
+    let to = query.to.map(|to| to.trim().trim_start_matches('+').to_owned());
+    let read = if to.is_some() { MAX_INBOX } else { query.limit.clamp(0, MAX_INBOX) };
+    let delivered = face.ledger.inbox(read).await.map_err(unavailable)?;
+    let messages: Vec<_> = delivered
+        .into_iter()
+        .filter_map(|delivered| {
+            let opened = delivery::opened(&face.keys, &delivered.event)?;
+            if to.as_ref().is_some_and(|to| opened.to.trim_start_matches('+') != to) {
+                return None;
+            }
+            let data = opened.event.code().ok()?;
+            let expires_at = data.expires_at.as_deref().and_then(parse_rfc3339)?;
+            let input = RenderInput {
+                event_id: &opened.event.id,
+                otp_id: &opened.otp_id,
+                channel: opened.channel,
+                to: &opened.to,
+                code: &opened.code,
+                expires_at: Timestamp::from_unix_millis(expires_at),
+                now: Timestamp::from_unix_millis(delivered.at),
+                traceparent: None,
+            };
+            let message = face.settings.messages().render(input).ok()?;
+            Some(json!({
+                "to": opened.to, "channel": opened.channel.as_str(), "subject": message.subject,
+                "text": message.text.as_str(), "otp": opened.code.as_str(), "otpId": opened.otp_id,
+                "eventId": opened.event.id, "eventType": opened.event.r#type,
+                "deliveredAt": rfc3339(delivered.at), "expiresAt": data.expires_at,
+            }))
+        })
+        .take(limit)
+        .collect();
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(messages)).into_response())
+}
+
+fn parse_rfc3339(text: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis())
+}
+
+/// `GET /deliveries/{otpId}`: what became of a code, newest first.
+async fn show_deliveries(
+    State(face): State<Face>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Path(otp_id): Path<String>,
+) -> Result<Response, Problem> {
+    face.callers.near(&headers, peer)?;
+    let deliveries = face.ledger.deliveries(&otp_id).await.map_err(unavailable)?;
+    if deliveries.is_empty() {
+        return Err(Problem::NotFound);
+    }
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(deliveries)).into_response())
+}
+
+/// `GET /readyz`: whether events can be taken.
+async fn ready(State(face): State<Face>) -> Response {
+    let ledger = timeout(Duration::from_secs(1), face.ledger.ping()).await.is_ok_and(|pinged| pinged.is_ok());
+    let up = |up: bool| if up { "up" } else { "down" };
+    let ready = ledger && face.bus.is_up() && !face.stop.is_stopping();
+    let body = json!({
+        "status": if ready { "ready" } else if face.stop.is_stopping() { "stopping" } else { "unavailable" },
+        "dependencies": {
+            "ledger": { "kind": "sqlite", "status": up(ledger) },
+            "bus": { "kind": face.bus.kind(), "status": up(face.bus.is_up()) },
+        },
+    });
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body)).into_response()
+}
+
+/// `GET /metrics`
+async fn metrics(State(face): State<Face>) -> Result<Response, Problem> {
+    let text = face.metrics.text().map_err(unavailable)?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+fn unavailable(error: anyhow::Error) -> Problem {
+    tracing::error!("{error:#}");
+    Problem::Unavailable
+}

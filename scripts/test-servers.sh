@@ -1,25 +1,95 @@
 #!/usr/bin/env bash
 # Makes sure that the servers that the tests start are installed. On Debian as root it installs what is
-# missing; elsewhere it says what to install. None is started here: each test starts its own, on a free
-# port, in a folder of its own.
+# missing; elsewhere it says what to install. Kafka, which no system packages, comes from Maven's registry
+# into .cache. No server is left running: each test starts its own, on a free port, in a folder of its own.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
-missing=()
-command -v redis-server >/dev/null || missing+=(redis-server)
-[ ${#missing[@]} -eq 0 ] && exit 0
+pom=tests/servers/kafka/pom.xml
+kafka=.cache/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$pom")
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  echo "installing for the tests: ${missing[*]}" >&2
-  # The package would start a server of the system's: the tests do not need it.
-  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-  { apt-get update && apt-get install --yes --no-install-recommends "${missing[@]}"; } >/tmp/test-servers.$$ 2>&1 || {
-    cat /tmp/test-servers.$$ >&2
-    rm -f /tmp/test-servers.$$
-    exit 1
+debian=() brew=()
+# need PACKAGE-OF-DEBIAN WHAT-TO-RUN-ELSEWHERE COMMAND...: misses the package if the command fails.
+need() {
+  "${@:3}" >/dev/null 2>&1 || debian+=("$1") brew+=("$2")
+}
+
+has_aiosmtpd() { # as the harness looks for it
+  /usr/bin/python3 -c 'import aiosmtpd' || python3 -c 'import aiosmtpd'
+}
+
+has_java() {
+  local version
+  version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
+  [ "${version:-0}" -ge 17 ]
+}
+
+# Runs a command that nobody wants to hear of, unless it fails.
+quietly() {
+  local said
+  said=$("$@" 2>&1) || {
+    printf '%s\n' "$said" >&2
+    return 1
   }
-  rm -f /tmp/test-servers.$$
-else
-  echo "The tests need: ${missing[*]}. Install it with your system's packages (Debian: apt-get install ${missing[*]};" >&2
-  echo "macOS: brew install redis), then run this again." >&2
-  exit 1
+}
+
+need redis-server "brew install redis" command -v redis-server
+need kcat "brew install kcat" command -v kcat
+need openssl "brew install openssl" command -v openssl
+need python3-aiosmtpd "python3 -m pip install aiosmtpd" has_aiosmtpd
+need default-jre-headless "brew install openjdk" has_java
+[ -d "$kafka/libs" ] || need maven "brew install maven" command -v mvn
+
+install_missing() {
+  # The packages would start servers of the system's: the tests do not need them.
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+  apt-get update && apt-get install --yes --no-install-recommends "${debian[@]}"
+}
+
+if [ ${#debian[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing for the tests: ${debian[*]}" >&2
+    quietly install_missing
+  else
+    echo "The tests need: ${debian[*]}. On Debian: apt-get install ${debian[*]}. On macOS:" >&2
+    printf '  %s\n' "${brew[@]}" >&2
+    echo "Then run this again." >&2
+    exit 1
+  fi
+fi
+
+# Built in a folder aside and moved in place, so that a part is never taken for the whole.
+mkdir -p .cache
+aside=$(mktemp -d .cache/aside.XXXXXX)
+trap 'rm -rf "$aside"' EXIT
+
+if [ ! -d "$kafka/libs" ]; then
+  echo "fetching Apache Kafka for the tests" >&2
+  quietly mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime \
+    -DoutputDirectory="$PWD/$aside/libs"
+  mkdir -p "$kafka"
+  mv "$aside/libs" "$kafka/libs"
+fi
+
+# What Java has to load for a broker, ready for use: a start then takes two thirds of the time. The flags
+# have to be those of the harness.
+warm_up() {
+  local java=(java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$PWD/$kafka/libs/*") broker ended=0
+  local properties=$PWD/tests/servers/kafka/warm-up.properties
+  cd "$aside"
+  "${java[@]}" kafka.tools.StorageTool format --standalone -t AAAAAAAAAAAAAAAAAAAAAQ -c "$properties"
+  "${java[@]}" -XX:ArchiveClassesAtExit=classes.jsa kafka.Kafka "$properties" >log 2>&1 &
+  broker=$!
+  for _ in $(seq 300); do
+    grep -q 'Kafka Server started' log && break
+    sleep 0.2
+  done
+  kill "$broker" || true
+  wait "$broker" || ended=$?
+  [ -s classes.jsa ] || { cat log; echo "the broker ended with $ended"; return 1; }
+}
+
+if [ ! -e "$kafka/classes.jsa" ]; then
+  quietly warm_up
+  mv "$aside/classes.jsa" "$kafka/classes.jsa"
 fi

@@ -7,13 +7,27 @@
     reason = "a harness that cannot go on has to stop the test"
 )]
 
+mod address;
+mod certificate;
 mod client;
+mod kafka;
+mod process;
+mod provider;
 mod redis;
+mod relay;
+mod server;
 mod service;
+mod smtp;
 
 pub use self::redis::Redis;
+pub use address::unused_address;
 pub use client::{Client, Response};
-pub use service::{Builder, Service, repository, unused_address, with_redis};
+pub use kafka::{Kafka, Record};
+pub use provider::{Sent, SmsProvider};
+pub use relay::{Relay, RelayBuilder};
+pub use server::{Program, Server};
+pub use service::{Builder, Service, repository, with_redis};
+pub use smtp::MailServer;
 
 use std::{
     sync::{
@@ -21,6 +35,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 /// A mobile number that no other test of this run uses, in a range that belongs to nobody
@@ -50,4 +65,14 @@ pub fn at_once<T: Send>(threads: usize, call: impl Fn(usize) -> T + Sync) -> Vec
             .collect();
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+/// Waits for what happens in its own time, such as after an answer.
+#[track_caller]
+pub fn eventually(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + timeout;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen within {timeout:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,13 +1,11 @@
 //! A Redis of the test's own.
 
-use crate::service::unused_address;
-use redis::{Commands, Connection};
-use std::{
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+use crate::{
+    address::{port, unused_address},
+    process::{INSTALL_HINT, Process},
 };
+use redis::{Commands, Connection};
+use std::{path::PathBuf, process::Command, time::Duration};
 use tempfile::TempDir;
 
 /// How long it may take to start.
@@ -16,7 +14,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// A running redis-server on a free port, with its files in a folder of its own. Killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
-    child: Child,
+    process: Process,
     address: String,
     password: Option<String>,
     folder: TempDir,
@@ -36,8 +34,8 @@ impl Redis {
     fn start_with(password: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = unused_address();
-        let child = spawn(&address, password.as_deref(), &folder);
-        let mut redis = Self { child, address, password, folder };
+        let process = spawn(&address, password.as_deref(), &folder);
+        let mut redis = Self { process, address, password, folder };
         redis.wait_until_it_answers();
         redis
     }
@@ -54,15 +52,7 @@ impl Redis {
 
     /// A connection for the test itself.
     pub fn connect(&self) -> Connection {
-        self.try_connect().unwrap()
-    }
-
-    fn try_connect(&self) -> redis::RedisResult<Connection> {
-        let mut connection = redis::Client::open(self.endpoint())?.get_connection()?;
-        if let Some(password) = &self.password {
-            let () = redis::cmd("AUTH").arg(password).query(&mut connection)?;
-        }
-        Ok(connection)
+        connect(&self.address, self.password.as_deref()).unwrap()
     }
 
     /// Every key.
@@ -72,15 +62,13 @@ impl Redis {
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
     /// Starts it again at the same address, with what it last saved.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = spawn(&self.address, self.password.as_deref(), &self.folder);
+        self.process = spawn(&self.address, self.password.as_deref(), &self.folder);
         self.wait_until_it_answers();
     }
 
@@ -108,44 +96,32 @@ impl Redis {
 
     /// Sends a signal by name, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        self.process.signal(name);
     }
 
     fn wait_until_it_answers(&mut self) {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let pong = self
-                .try_connect()
-                .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection));
-            if pong.is_ok() {
-                return;
-            }
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("redis-server ended with {status}");
-            }
-            assert!(Instant::now() < deadline, "redis-server does not answer: {pong:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let pong =
+            || redis::cmd("PING").query::<String>(&mut connect(&self.address, self.password.as_deref())?);
+        self.process.wait_until_it(|| pong().is_ok(), START_TIMEOUT);
     }
 }
 
-fn spawn(address: &str, password: Option<&str>, folder: &TempDir) -> Child {
-    let port = address.rsplit_once(':').unwrap().1;
+fn connect(address: &str, password: Option<&str>) -> redis::RedisResult<Connection> {
+    let mut connection = redis::Client::open(format!("redis://{address}"))?.get_connection()?;
+    if let Some(password) = password {
+        let () = redis::cmd("AUTH").arg(password).query(&mut connection)?;
+    }
+    Ok(connection)
+}
+
+fn spawn(address: &str, password: Option<&str>, folder: &TempDir) -> Process {
     let mut command = Command::new("redis-server");
-    command.args(["--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(["--port", port(address), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     // Uncompressed, so that a scan of its files sees what is in them.
     command.args(["--rdbcompression", "no", "--dir"]);
     command.arg(folder.path());
     if let Some(password) = password {
         command.args(["--requirepass", password]);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("redis-server can be started; scripts/test-servers.sh installs it or says how")
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
-    }
+    Process::spawn(&mut command, &folder.path().join("log"), INSTALL_HINT)
 }

@@ -1,15 +1,19 @@
 //! The relay as a process.
 
 use crate::{
+    address::{port, unused_address},
     client::Client,
-    process::forget_variables,
+    process::{Process, forget_variables},
     server::{Program, Server},
     service::repository,
 };
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
 };
+
+/// What to do where the program is missing.
+const BUILD_HINT: &str = "run make build";
 
 /// A running relay.
 pub type Relay = Server<RelayBuilder>;
@@ -19,13 +23,21 @@ pub type Relay = Server<RelayBuilder>;
 pub struct RelayBuilder {
     variables: Vec<(String, String)>,
     state: Option<PathBuf>,
+    address: Option<String>,
     delivery: Option<String>,
+    everywhere: bool,
 }
 
 impl RelayBuilder {
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Listens there: for who has to be known to others before it starts.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.address = Some(address.to_owned());
         self
     }
 
@@ -41,6 +53,21 @@ impl RelayBuilder {
         self
     }
 
+    /// Listens on every interface and not on the loopback one alone.
+    pub fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self
+    }
+
+    /// Starts a relay that has to end by itself: how it ended, and all that it printed.
+    pub fn refused(&self) -> (ExitStatus, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = self.command(&unused_address(), folder.path());
+        command.current_dir(folder.path());
+        let mut process = Process::spawn(&mut command, &folder.path().join("log"), BUILD_HINT);
+        (process.wait(), process.log())
+    }
+
     /// Starts the relay and waits until it is healthy.
     pub fn start(self) -> Relay {
         Server::launch(self)
@@ -50,6 +77,8 @@ impl RelayBuilder {
     fn configured(&self, address: &str, folder: &Path) -> Command {
         let mut command = Command::new(repository().join("target/release/relay"));
         forget_variables(&mut command, &["RELAY_", "KAFKA_"]);
+        let everywhere = format!("0.0.0.0:{}", port(address));
+        let address = if self.everywhere { &everywhere } else { address };
         command.env("RELAY_LISTEN", address).env("RELAY_STATE_DIR", self.state_in(folder));
         if let Some(text) = &self.delivery {
             let file = folder.join("delivery.toml");
@@ -66,6 +95,10 @@ impl Program for RelayBuilder {
         let mut command = self.configured(address, folder);
         command.arg("serve");
         command
+    }
+
+    fn own_address(&self) -> Option<&str> {
+        self.address.as_deref()
     }
 
     fn own_state(&self) -> Option<&Path> {
@@ -92,6 +125,6 @@ impl Relay {
     pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = self.program().configured(self.address(), self.folder());
         command.args(arguments).current_dir(self.folder()).stdin(Stdio::null());
-        command.output().expect("the relay can be started; run make build")
+        command.output().unwrap_or_else(|error| panic!("the relay cannot be started ({error}): {BUILD_HINT}"))
     }
 }

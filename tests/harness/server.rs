@@ -19,6 +19,9 @@ pub trait Program {
     /// Where it keeps its state, if that is not to be below `folder`.
     fn own_state(&self) -> Option<&Path>;
 
+    /// Where it listens, if it is not to choose.
+    fn own_address(&self) -> Option<&str>;
+
     /// Whether it is ready.
     fn answers(client: &Client) -> bool;
 
@@ -42,7 +45,7 @@ pub struct Server<P> {
 impl<P: Program> Server<P> {
     pub(crate) fn launch(program: P) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = unused_address();
+        let address = program.own_address().map_or_else(unused_address, str::to_owned);
         let process = spawn(&program, &address, folder.path());
         let mut server = Self { process, address, program, folder };
         server.wait_until_it_answers();

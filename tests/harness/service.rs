@@ -25,6 +25,7 @@ pub fn repository() -> &'static Path {
 pub struct Builder {
     variables: Vec<(String, String)>,
     state: Option<PathBuf>,
+    address: Option<String>,
     manifest: Option<PathBuf>,
     /// Its own Redis, from the start on, where the suites run with one.
     cache: Option<Arc<Redis>>,
@@ -34,6 +35,12 @@ impl Builder {
     /// Sets a Spin variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Listens there: for who has to be known to others before it starts.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.address = Some(address.to_owned());
         self
     }
 
@@ -71,6 +78,10 @@ impl Program for Builder {
             command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
         }
         command
+    }
+
+    fn own_address(&self) -> Option<&str> {
+        self.address.as_deref()
     }
 
     fn own_state(&self) -> Option<&Path> {

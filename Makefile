@@ -5,7 +5,9 @@
 LISTEN    ?= 127.0.0.1:3000
 STATE_DIR ?= .spin
 HOST      ?=
-export LISTEN STATE_DIR HOST
+# host:port of the relay, which has the codes delivered. KAFKA_BROKERS turns on Kafka.
+RELAY_LISTEN ?= 127.0.0.1:3100
+export LISTEN STATE_DIR HOST RELAY_LISTEN
 
 # Who runs it if nobody said.
 RUN_HOST   = $(or $(HOST),$(if $(shell command -v spin 2>/dev/null),spin,embedded))
@@ -18,16 +20,16 @@ COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-w
 # other features, and wasmtime would be built once for `make run` and once more for `make test`.
 NATIVE_BUILD = cargo build --locked --release --workspace --exclude otp-component
 
-.PHONY: help run build component host test servers bench fmt lint clean
+.PHONY: help run build component host relay test soak servers bench fmt lint clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
-run: build ## Build what is missing and serve on LISTEN
+run: build ## Build what is missing, and serve on LISTEN with a relay on RELAY_LISTEN
 	@HOST=$(RUN_HOST) scripts/run.sh
 
 build: component ## Build all that `make run` needs
-	@[ '$(RUN_HOST)' = spin ] || $(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory $(if $(filter spin,$(RUN_HOST)),relay,host)
 
 component: ## Build the WebAssembly component
 	@scripts/wasm-target.sh
@@ -37,10 +39,14 @@ host:
 	@scripts/note.sh '$(CURDIR)/target/release/spin-otp-host' 'building the embedded host; the first time takes some ten minutes on two cores'
 	@$(NATIVE_BUILD)
 
+# Where spin runs the component, the relay is all that is native.
+relay:
+	@cargo build --locked --release --package spin-otp-relay
+
 # The suites that talk to the service run twice: without and with Redis.
 TEST = cargo test --locked --release --workspace --exclude otp-component
 
-test: component $(if $(filter spin,$(HOST)),,host) servers ## Set up, build, and run every test (HOST=spin: against spin)
+test: component host servers ## Set up, build, and run every test (HOST=spin: against spin)
 	$(TEST) --lib
 	$(TEST) --doc
 ifneq ($(HOST),spin)
@@ -49,6 +55,11 @@ ifneq ($(HOST),spin)
 endif
 	CACHE= $(TEST) --test service
 	CACHE=redis $(TEST) --test service
+	$(TEST) --test relay
+	$(TEST) --test failure -- --nocapture
+
+soak: component host servers ## The failure suite with twenty seeds (some fifteen minutes)
+	SEEDS=20 $(TEST) --test failure -- --nocapture
 
 servers:
 	@scripts/test-servers.sh

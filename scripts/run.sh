@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Serves on LISTEN with HOST (spin or embedded), keeps the database in STATE_DIR, and says what to try.
+# Serves on LISTEN with HOST (spin or embedded), with a relay on RELAY_LISTEN beside it, keeps all state in
+# STATE_DIR, and says what to try. Ctrl-C stops all of it; so does the end of one part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-: "${LISTEN:=127.0.0.1:3000}" "${STATE_DIR:=.spin}" "${HOST:=embedded}"
+: "${LISTEN:=127.0.0.1:3000}" "${STATE_DIR:=.spin}" "${HOST:=embedded}" "${RELAY_LISTEN:=127.0.0.1:3100}"
 url=http://$LISTEN
+relay_url=http://$RELAY_LISTEN
 
 # redis://[user[:password]@]host[:port][/database]: Spin wants the place and the credentials apart.
 if [ -n "${REDIS_URL:-}" ]; then
@@ -46,40 +48,114 @@ case "$HOST" in
     ;;
 esac
 
-host=${LISTEN%:*} host=${host#[} host=${host%]}
-answers() { (exec 3<>"/dev/tcp/$host/${LISTEN##*:}") 2>/dev/null; }
+# Whoever has a relay elsewhere says so, and starts none here.
+relay=()
+if [ -z "${SPIN_VARIABLE_RELAY_URL:-}" ]; then
+  relay=(target/release/relay serve)
+  # The two know each other by a token that nobody else has to know.
+  : "${RELAY_TOKEN:=$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')}"
+  : "${RELAY_STATE_DIR:=$STATE_DIR/relay}" "${RELAY_COMPONENT_URL:=$url}" "${RELAY_LOG_FORMAT:=text}"
+  # Only what a host that was killed has left waits for it.
+  : "${RELAY_FLUSH_SECONDS:=30}"
+  # Codes are opened with the keys that seal them; the host reads .env, too.
+  if [ -z "${RELAY_ENCRYPTION_KEYS:-}" ]; then
+    keys=${SPIN_VARIABLE_ENCRYPTION_KEYS:-}
+    if [ -z "$keys" ] && [ -r .env ]; then
+      keys=$(sed -n 's/^\(export \)\{0,1\}SPIN_VARIABLE_ENCRYPTION_KEYS=//p' .env | tail -n 1 | tr -d "\"'")
+    fi
+    RELAY_ENCRYPTION_KEYS=$keys
+  fi
+  export RELAY_LISTEN RELAY_TOKEN RELAY_STATE_DIR RELAY_COMPONENT_URL RELAY_LOG_FORMAT RELAY_ENCRYPTION_KEYS
+  export RELAY_FLUSH_SECONDS
+  export SPIN_VARIABLE_RELAY_URL=$relay_url SPIN_VARIABLE_RELAY_TOKEN=$RELAY_TOKEN
+fi
 
-# Says what to try as soon as the service listens, unless something else did so before.
-if ! answers; then
-  (
-    for _ in $(seq 300); do
-      if answers; then
-        # What is wrong with the configuration is said now, and not at somebody's first request.
-        exec 3<>"/dev/tcp/$host/${LISTEN##*:}"
-        printf 'GET /readyz HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n' "$LISTEN" >&3
-        ready=$(cat <&3)
-        case "$ready" in
-          *'"code":"misconfigured"'*)
-            printf '\nNot ready: %s\n' "$(sed -n 's/.*"detail":"\([^"]*\)".*/\1/p' <<<"$ready")"
-            exit
-            ;;
-        esac
-        cat <<TRY
+# answers HOST:PORT
+answers() {
+  local host=${1%:*}
+  host=${host#[} host=${host%]}
+  (exec 3<>"/dev/tcp/$host/${1##*:}") 2>/dev/null
+}
+
+# ask HOST:PORT PATH
+ask() {
+  local host=${1%:*}
+  host=${host#[} host=${host%]}
+  exec 3<>"/dev/tcp/$host/${1##*:}"
+  printf 'GET %s HTTP/1.1\r\nhost: %s\r\nconnection: close\r\n\r\n' "$2" "$1" >&3
+  cat <&3
+  exec 3>&-
+}
+
+# Says what to try as soon as the service listens.
+try_it() {
+  local ready
+  for _ in $(seq 300); do
+    if answers "$LISTEN"; then
+      # What is wrong with the configuration is said now, and not at somebody's first request.
+      ready=$(ask "$LISTEN" /readyz)
+      case "$ready" in
+        *'"code":"misconfigured"'*)
+          printf '\nNot ready: %s\n' "$(sed -n 's/.*"detail":"\([^"]*\)".*/\1/p' <<<"$ready")"
+          return
+          ;;
+      esac
+      cat <<TRY
 
 Try it:
   curl -d '{"mobileNumber":"+14155550123"}' $url/generate-otp
   curl -d '{"mobileNumber":"+14155550123"}' $url/resend-otp
   curl -d '{"mobileNumber":"+14155550123","otp":"the code"}' $url/verify-otp
-
-Ctrl-C stops it.
 TRY
-        exit
-      fi
-      # The service ended instead.
-      kill -0 $$ 2>/dev/null || exit
-      sleep 0.1
-    done
-  ) &
-fi
+      [ ${#relay[@]} -eq 0 ] || [ -n "${RELAY_DELIVERY_FILE:-}" ] || cat <<TRY
+See what was delivered:
+  curl $relay_url/inbox
+TRY
+      printf '\nCtrl-C stops it.\n'
+      return
+    fi
+    # The service ended instead.
+    kill -0 $$ 2>/dev/null || return
+    sleep 0.1
+  done
+}
 
-exec "${serve[@]}"
+names=() pids=() ending=
+start() {
+  local name=$1
+  shift
+  "$@" &
+  names+=("$name") pids+=("$!")
+}
+end() {
+  ending=yes
+  for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+}
+trap end INT TERM
+
+# Something that listens there already would answer in its place.
+answers "$LISTEN" || try_it &
+hint=$!
+[ ${#relay[@]} -eq 0 ] || start relay "${relay[@]}"
+start service "${serve[@]}"
+
+status=0
+while [ -z "$ending" ]; do
+  for index in "${!pids[@]}"; do
+    if ! kill -0 "${pids[index]}" 2>/dev/null; then
+      wait "${pids[index]}" || status=$?
+      [ -n "$ending" ] || {
+        echo "The ${names[index]} ended (exit status $status); the rest is stopped." >&2
+        # That one part ends by itself is a failure, whatever it says.
+        [ "$status" -ne 0 ] || status=1
+        end
+      }
+      break
+    fi
+  done
+  # Not in one piece, so that a signal is heard soon.
+  [ -n "$ending" ] || sleep 0.2
+done
+kill "$hint" 2>/dev/null || true
+for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+exit "$status"

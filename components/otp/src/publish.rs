@@ -221,9 +221,17 @@ async fn push(
             continue;
         }
         let batch = format!("[{}]", part.iter().map(|entry| &*entry.event).collect::<Vec<_>>().join(","));
-        if batch.len() > MAX_BATCH_BYTES && part.len() > 1 {
-            let (older, newer) = part.split_at(part.len() / 2);
-            parts.extend([newer, older]);
+        if batch.len() > MAX_BATCH_BYTES {
+            match part {
+                [alone] => refused.push(Refused {
+                    sequence: alone.sequence,
+                    reason: format!("larger than a batch may be, {MAX_BATCH_BYTES} bytes"),
+                }),
+                _ => {
+                    let (older, newer) = part.split_at(part.len() / 2);
+                    parts.extend([newer, older]);
+                }
+            }
             continue;
         }
         match relay.publish(batch, until.saturating_duration_since(Instant::now())).await {

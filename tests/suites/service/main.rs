@@ -9,6 +9,7 @@ mod configuration;
 mod contract;
 mod delivery_address;
 mod durability;
+mod events;
 mod expiry;
 mod generate;
 mod health;

@@ -52,6 +52,7 @@ test: component host servers ## Set up, build, and run every test (HOST=spin: ag
 ifneq ($(HOST),spin)
 	$(TEST) --bins
 	$(TEST) --test embedded_host
+	$(TEST) --test run
 endif
 	CACHE= $(TEST) --test service
 	CACHE=redis $(TEST) --test service

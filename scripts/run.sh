@@ -131,11 +131,20 @@ end() {
   ending=yes
   for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
 }
+running() {
+  for pid in "${pids[@]}"; do
+    if kill -0 "$pid" 2>/dev/null; then return 0; fi
+  done
+  return 1
+}
 trap end INT TERM
 
 # Something that listens there already would answer in its place.
-answers "$LISTEN" || try_it &
-hint=$!
+hint=
+if ! answers "$LISTEN"; then
+  try_it &
+  hint=$!
+fi
 [ ${#relay[@]} -eq 0 ] || start relay "${relay[@]}"
 start service "${serve[@]}"
 
@@ -144,6 +153,9 @@ while [ -z "$ending" ]; do
   for index in "${!pids[@]}"; do
     if ! kill -0 "${pids[index]}" 2>/dev/null; then
       wait "${pids[index]}" || status=$?
+      # Where this script may not hear Ctrl-C, both parts still do, and end in peace.
+      [ "$status" -ne 0 ] || sleep 1 || true
+      [ "$status" -ne 0 ] || running || ending=yes
       [ -n "$ending" ] || {
         echo "The ${names[index]} ended (exit status $status); the rest is stopped." >&2
         # That one part ends by itself is a failure, whatever it says.
@@ -154,8 +166,8 @@ while [ -z "$ending" ]; do
     fi
   done
   # Not in one piece, so that a signal is heard soon.
-  [ -n "$ending" ] || sleep 0.2
+  [ -n "$ending" ] || sleep 0.2 || true
 done
-kill "$hint" 2>/dev/null || true
+[ -z "$hint" ] || kill "$hint" 2>/dev/null || true
 for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
 exit "$status"

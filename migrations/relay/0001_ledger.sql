@@ -69,5 +69,7 @@ CREATE TABLE dead (
   headers   TEXT    NOT NULL,
   value     BLOB    NOT NULL,
   reason    TEXT    NOT NULL,
-  died_at   INTEGER NOT NULL
+  died_at   INTEGER NOT NULL,
+  -- Whether it stays here, for the topic does not take it.
+  parked    INTEGER NOT NULL DEFAULT 0
 ) STRICT;

@@ -77,15 +77,31 @@ fn tls(settings: &Kafka) -> Result<rustls::ClientConfig> {
     Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Why brokers will never take what was produced; `None` if it can be tried again.
+pub(crate) fn refusal(error: &Error) -> Option<String> {
+    match error {
+        Error::ServerError {
+            protocol_error:
+                reason @ (ProtocolError::MessageTooLarge
+                | ProtocolError::RecordListTooLarge
+                | ProtocolError::InvalidRecord),
+            ..
+        } => Some(format!("the broker refuses it: {reason}")),
+        _ => None,
+    }
+}
+
+/// How many partitions a topic has; `None` if there is no such topic.
+pub(crate) async fn partitions(client: &Client, topic: &str) -> Result<Option<i32>> {
+    let topics = client.list_topics().await?;
+    let found = topics.into_iter().find(|found| found.name == topic);
+    found.map(|found| Ok(i32::try_from(found.partitions.len())?)).transpose()
+}
+
 /// How many partitions a topic has. One that is missing is made, and its retention is then the broker's
 /// default, which may be too short or too long.
 pub(crate) async fn ensure_topic(client: &Client, settings: &Kafka, topic: &str) -> Result<i32> {
-    let partitions = async || -> Result<Option<i32>> {
-        let topics = client.list_topics().await?;
-        let found = topics.into_iter().find(|found| found.name == topic);
-        found.map(|found| Ok(i32::try_from(found.partitions.len())?)).transpose()
-    };
-    if let Some(partitions) = partitions().await? {
+    if let Some(partitions) = partitions(client, topic).await? {
         return Ok(partitions);
     }
     tracing::warn!(
@@ -101,7 +117,7 @@ pub(crate) async fn ensure_topic(client: &Client, settings: &Kafka, topic: &str)
     }
     // The broker that is asked may not have heard of it yet.
     for _ in 0..20 {
-        if let Some(partitions) = partitions().await? {
+        if let Some(partitions) = partitions(client, topic).await? {
             return Ok(partitions);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

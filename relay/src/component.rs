@@ -1,14 +1,18 @@
 //! The component, which is asked now and then to push what waits in its outbox and to clean up. A host
 //! that died between an answer and its push has left events there.
 
-use crate::{ledger::Ledger, stop::Stop};
+use crate::{ledger::Ledger, metrics::Metrics, stop::Stop};
 use anyhow::Result;
-use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use url::Url;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Cleaning is done in rounds of a bounded number of rows, with a pause in between for others.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
+const MAX_ROUNDS: usize = 10_000;
 
 /// Asks the component.
 #[derive(Debug)]
@@ -27,16 +31,55 @@ impl Component {
         Ok(Self { client, url, token })
     }
 
-    async fn ask(&self, path: &str) {
-        let Ok(url) = self.url.join(path) else { return };
-        match self.client.post(url).bearer_auth(&self.token).send().await {
-            Ok(response) if response.status().is_success() => {}
-            Ok(response) => {
-                let status = response.status();
-                tracing::warn!(path, %status, "the component refuses; its relay_token must be RELAY_TOKEN");
+    /// Asks, and hears the numbers that the component answers with.
+    async fn ask(&self, path: &str) -> Option<HashMap<String, i64>> {
+        let url = self.url.join(path).ok()?;
+        let response = match self.client.post(url).bearer_auth(&self.token).send().await {
+            Ok(response) => response,
+            Err(error) => {
+                // It may be starting, or ending.
+                tracing::debug!(path, "the component cannot be asked: {}", error.without_url());
+                return None;
             }
-            // It may be starting, or ending.
-            Err(error) => tracing::debug!(path, "the component cannot be asked: {}", error.without_url()),
+        };
+        let status = response.status();
+        if !status.is_success() {
+            tracing::warn!(path, %status, "the component refuses; its relay_token must be RELAY_TOKEN");
+            return None;
+        }
+        serde_json::from_slice(&response.bytes().await.ok()?).ok()
+    }
+
+    /// Has it push what waits, and notes what is left.
+    async fn flush(&self, metrics: &Metrics) {
+        if let Some(counts) = self.ask("/internal/outbox/flush").await {
+            let count = |name| counts.get(name).copied().unwrap_or_default();
+            metrics.outbox_waiting.set(count("waiting"));
+            metrics.outbox_dead.set(count("dead"));
+        }
+    }
+
+    /// Has it clean up until there is nothing left to clean.
+    async fn purge(&self) {
+        for _ in 0..MAX_ROUNDS {
+            let counts = self.ask("/internal/purge").await.unwrap_or_default();
+            if counts.values().all(|count| *count == 0) {
+                break;
+            }
+            sleep(BETWEEN_ROUNDS).await;
+        }
+    }
+}
+
+async fn clean(ledger: &Ledger, remember: Duration) {
+    for _ in 0..MAX_ROUNDS {
+        match ledger.clean(remember).await {
+            Ok(true) => sleep(BETWEEN_ROUNDS).await,
+            Ok(false) => break,
+            Err(error) => {
+                tracing::warn!("the ledger cannot be cleaned: {error:#}");
+                break;
+            }
         }
     }
 }
@@ -45,6 +88,7 @@ impl Component {
 pub(crate) async fn run(
     component: Option<Component>,
     ledger: Ledger,
+    metrics: Arc<Metrics>,
     (flush, purge): (Duration, Duration),
     remember: Duration,
     stop: Stop,
@@ -56,15 +100,19 @@ pub(crate) async fn run(
         tokio::select! {
             _ = flush.tick() => {
                 if let Some(component) = &component {
-                    component.ask("/internal/outbox/flush").await;
+                    component.flush(&metrics).await;
                 }
             }
             _ = purge.tick() => {
-                if let Some(component) = &component {
-                    component.ask("/internal/purge").await;
-                }
-                if let Err(error) = ledger.clean(remember).await {
-                    tracing::warn!("the ledger cannot be cleaned: {error:#}");
+                let cleaning = async {
+                    if let Some(component) = &component {
+                        component.purge().await;
+                    }
+                    clean(&ledger, remember).await;
+                };
+                tokio::select! {
+                    () = cleaning => {}
+                    () = stop.stopped() => return,
                 }
             }
             () = stop.stopped() => return,

@@ -10,11 +10,13 @@ use crate::{
     template::RenderInput,
 };
 use anyhow::{Context as _, Result};
+use futures::FutureExt;
 use otp_core::{Breaker, Channel, Timestamp};
 use otp_events::Event;
 use otp_seal::{Context, KeyRing, OpenError};
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +29,9 @@ use zeroize::Zeroizing;
 /// Rounds that are under way at once.
 const AT_ONCE: usize = 256;
 
+/// Messages that a provider has at once: one that hangs shall not take all the places of the others.
+const AT_ONCE_A_PROVIDER: usize = AT_ONCE / 4;
+
 /// The longest that nothing is looked for: `relay dlq replay` works on the ledger from another process.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -34,7 +39,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const BACKOFF: (i64, i64) = (1_000, 60_000);
 
 /// How long rounds may go on after the relay was told to end.
-const DRAIN: Duration = Duration::from_secs(15);
+const DRAIN: Duration = Duration::from_secs(12);
 
 /// Name of the inbox, as in the settings.
 pub(crate) const INBOX: &str = "inbox";
@@ -50,7 +55,7 @@ pub(crate) struct Delivery {
     pub(crate) work: Arc<Notify>,
     pub(crate) max_attempts: i64,
     /// Spares a provider that is away the messages, and the messages the wait.
-    pub(crate) breakers: Arc<Mutex<HashMap<String, Breaker>>>,
+    pub(crate) gates: Arc<Mutex<HashMap<String, Gate>>>,
 }
 
 /// A code that was opened, and where it is to go.
@@ -125,7 +130,10 @@ impl Delivery {
         for due in round.due {
             let (delivery, done) = (self.clone(), done.clone());
             tokio::spawn(async move {
-                let outcome = delivery.round(&due).await;
+                // One that panics would take its place with it for ever.
+                let outcome = AssertUnwindSafe(delivery.round(&due)).catch_unwind().await;
+                let outcome =
+                    outcome.unwrap_or_else(|_| delivery.failed(&due, "the relay failed".to_owned()));
                 // Whoever waits for it may have given up; then the round counts as lost.
                 let _ = done.send(outcome).await;
             });
@@ -148,12 +156,9 @@ impl Delivery {
 
     /// Writes outcomes down; what cannot be written is tried again, for the provider has it.
     async fn settle(&self, outcomes: &mut Vec<Outcome>) {
-        for attempt in 0..5 {
-            match self.ledger.settle(outcomes).await {
-                Ok(()) => break,
-                Err(error) => tracing::error!(attempt, "outcomes cannot be written down: {error:#}"),
-            }
-            sleep(Duration::from_millis(200)).await;
+        while let Err(error) = self.ledger.settle(outcomes).await {
+            tracing::error!(outcomes = outcomes.len(), "outcomes cannot be written down: {error:#}");
+            sleep(IDLE).await;
         }
         outcomes.clear();
     }
@@ -167,35 +172,40 @@ impl Delivery {
                     event_id = due.event_id,
                     "the code is sealed with a key that RELAY_ENCRYPTION_KEYS does not have"
                 );
-                return self.again(due, "sealed with a key that the relay does not have".to_owned(), true);
+                let reason = "sealed with a key that the relay does not have".to_owned();
+                return self.again(due, self.backoff(due), reason, false);
             }
             Err(Unfit::Never(reason)) => return self.failed(due, reason),
         };
         let channel = opened.channel.as_str();
         let mut last = None;
         let mut refused_by_all = true;
+        let mut open_again = i64::MAX;
         for route in self.settings.routes(opened.channel) {
             let (name, provider) = match route {
                 Route::Inbox => return self.delivered(due, &opened, INBOX),
                 Route::External { name, provider } => (name, provider),
             };
-            let at = now();
-            if at >= due.expires_at {
-                break;
+            // The first look was when the round began; the provider before this one took its time.
+            if now() >= due.expires_at || (last.is_some() && !self.is_live(due).await) {
+                return self.again(due, now(), "no longer live".to_owned(), true);
             }
-            if !self.breaker(name, |breaker| breaker.allows(Timestamp::from_unix_millis(at))) {
+            if let Err(at) = self.gate(name, Gate::enter) {
                 refused_by_all = false;
+                open_again = open_again.min(at);
                 continue;
             }
             let sent = match self.message(due, &opened) {
                 Ok(message) => self.send(provider.as_ref(), &message).await,
-                Err(error) => return self.failed(due, format!("{error:#}")),
-            };
-            match sent {
-                Ok(()) => {
-                    self.breaker(name, Breaker::succeeded);
-                    return self.delivered(due, &opened, name);
+                Err(error) => {
+                    self.gate(name, |gate| gate.leave(None));
+                    return self.failed(due, format!("{error:#}"));
                 }
+            };
+            let works = !matches!(sent, Err(SendError::Temporary(_)));
+            self.gate(name, |gate| gate.leave(Some(works)));
+            match sent {
+                Ok(()) => return self.delivered(due, &opened, name),
                 Err(error) => {
                     self.metrics.failed.with_label_values(&[channel, name]).inc();
                     tracing::warn!(
@@ -204,10 +214,7 @@ impl Delivery {
                         provider = name,
                         "not sent: {error}"
                     );
-                    if let SendError::Temporary(_) = error {
-                        refused_by_all = false;
-                        self.breaker(name, |breaker| breaker.failed(Timestamp::from_unix_millis(now())));
-                    }
+                    refused_by_all &= works;
                     last = Some(format!("{name}: {error}"));
                 }
             }
@@ -217,7 +224,8 @@ impl Delivery {
         if tried && (refused_by_all || due.attempts >= self.max_attempts) {
             self.failed(due, reason)
         } else {
-            self.again(due, reason, tried)
+            let at = if tried { self.backoff(due) } else { open_again };
+            self.again(due, at, reason, tried)
         }
     }
 
@@ -242,9 +250,14 @@ impl Delivery {
         })?)
     }
 
-    fn breaker<T>(&self, name: &str, work: impl FnOnce(&mut Breaker) -> T) -> T {
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        work(breakers.entry(name.to_owned()).or_default())
+    /// A ledger that cannot be asked decides nothing: what was live a moment ago is sent.
+    async fn is_live(&self, due: &Due) -> bool {
+        self.ledger.is_live(&due.event_id).await.unwrap_or(true)
+    }
+
+    fn gate<T>(&self, name: &str, work: impl FnOnce(&mut Gate) -> T) -> T {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        work(gates.entry(name.to_owned()).or_default())
     }
 
     fn delivered(&self, due: &Due, opened: &Opened, provider: &str) -> Outcome {
@@ -278,13 +291,54 @@ impl Delivery {
         outcome(due, "failed", Some(reason))
     }
 
-    fn again(&self, due: &Due, reason: String, tried: bool) -> Outcome {
+    fn again(&self, due: &Due, at: i64, reason: String, tried: bool) -> Outcome {
         self.metrics.retries.inc();
+        Outcome { next_at: at, keep: true, tried, ..outcome(due, "waiting", Some(reason)) }
+    }
+
+    /// When a round that failed is to be repeated.
+    fn backoff(&self, due: &Due) -> i64 {
         let doubled = u32::try_from(due.attempts - 1).unwrap_or_default().min(16);
         let pause = BACKOFF.0.saturating_mul(1 << doubled).min(BACKOFF.1);
         // From half to one and a half of it, so that those that failed together do not come back so.
-        let pause = pause / 2 + fastrand::i64(0..=pause);
-        Outcome { next_at: now() + pause, keep: true, tried, ..outcome(due, "waiting", Some(reason)) }
+        now() + pause / 2 + fastrand::i64(0..=pause)
+    }
+}
+
+/// Before a provider: lets in some messages at once, none while it is known to be away, and then one to see.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    breaker: Breaker,
+    inside: usize,
+    /// Whether the last message failed.
+    failing: bool,
+}
+
+impl Gate {
+    /// Lets a message in, or tells when it may come again.
+    fn enter(&mut self) -> Result<(), i64> {
+        let at = now();
+        let most = if self.failing { 1 } else { AT_ONCE_A_PROVIDER };
+        if !self.breaker.allows(Timestamp::from_unix_millis(at)) {
+            // Not all at the same moment.
+            return Err(self.breaker.open_until().unix_millis() + fastrand::i64(0..=BACKOFF.0));
+        }
+        if self.inside >= most {
+            return Err(at + fastrand::i64(BACKOFF.0 / 20..=BACKOFF.0 / 2));
+        }
+        self.inside += 1;
+        Ok(())
+    }
+
+    /// Notes how it went: whether the provider works, if that was seen.
+    fn leave(&mut self, works: Option<bool>) {
+        self.inside = self.inside.saturating_sub(1);
+        match works {
+            Some(true) => self.breaker.succeeded(),
+            Some(false) => drop(self.breaker.failed(Timestamp::from_unix_millis(now()))),
+            None => return,
+        }
+        self.failing = works == Some(false);
     }
 }
 

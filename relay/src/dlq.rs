@@ -6,7 +6,6 @@ use crate::{
     dead::{AGAIN, DIED_AT, Dead, REASON},
     ledger::{Ledger, Read, rfc3339},
     murmur2::partition_of,
-    stop::Stop,
 };
 use anyhow::{Result, bail};
 use otp_events::Record;
@@ -15,11 +14,12 @@ use rskafka::client::{
     partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
 };
 use serde_json::json;
-use std::{collections::HashMap, io::Write, sync::Arc, time::Duration};
-use tokio::time::{sleep, timeout};
-
-/// Between two looks for dead letters.
-const PAUSE: Duration = Duration::from_secs(1);
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write,
+    sync::Arc,
+};
+use tokio::time::timeout;
 
 /// Dead letters that are handled at once.
 const AT_ONCE: i64 = 100;
@@ -27,33 +27,30 @@ const AT_ONCE: i64 = 100;
 /// Most bytes that are read at once.
 const FETCH_BYTES: i32 = 1024 * 1024;
 
-/// Moves dead letters from the ledger to their topic until told to stop. Who dies after producing and
-/// before dropping produces again: a dead letter may be there twice, and is never lost.
-pub(crate) async fn forward(client: Arc<Client>, settings: arguments::Kafka, ledger: Ledger, stop: Stop) {
-    let mut topic = Topic::new(client, settings.dlq_topic.clone());
-    while !stop.is_stopping() {
-        if let Err(error) = forward_some(&mut topic, &settings, &ledger).await {
-            tracing::debug!("dead letters stay in the ledger: {error:#}");
-            topic.open.clear();
-        }
-        tokio::select! {
-            () = sleep(PAUSE) => {}
-            () = stop.stopped() => {}
-        }
-    }
-}
-
-async fn forward_some(topic: &mut Topic, settings: &arguments::Kafka, ledger: &Ledger) -> Result<()> {
-    let dead = ledger.dead(AT_ONCE).await?;
+/// Moves dead letters from the ledger to their topic. Who dies after producing and before dropping
+/// produces again: a dead letter may be there twice, and is never lost.
+pub(crate) async fn forward(client: Arc<Client>, settings: &arguments::Kafka, ledger: &Ledger) -> Result<()> {
+    let dead = ledger.dead(AT_ONCE, false).await?;
     if dead.is_empty() {
         return Ok(());
     }
+    let mut topic = Topic::new(client, settings.dlq_topic.clone());
     let partitions = timeout(DEADLINE, brokers::ensure_topic(&topic.client, settings, &topic.name)).await??;
     for (id, Dead { mut record, reason, died_at }) in dead {
         record.headers.push((REASON.to_owned(), reason));
         record.headers.push((DIED_AT.to_owned(), rfc3339(died_at)));
-        topic.produce(partitions, record).await?;
-        ledger.drop_dead(&[id]).await?;
+        match topic.produce(partitions, record).await {
+            Ok(()) => ledger.drop_dead(&[id]).await?,
+            // It shall not hold up the others.
+            Err(NotProduced::Refused(reason)) => {
+                tracing::error!(
+                    id,
+                    "the dead-letter topic refuses a letter, which stays in the ledger: {reason}"
+                );
+                ledger.park(id).await?;
+            }
+            Err(NotProduced::Away(error)) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -71,8 +68,9 @@ pub(crate) async fn run(command: Dlq) -> Result<()> {
             let letters = letters(&common).await?;
             let wanted = |dead: &Dead| id.as_deref().is_none_or(|id| dead.record.header("ce_id") == Some(id));
             let chosen: Vec<_> = letters.into_iter().filter(|(_, dead)| wanted(dead)).collect();
+            let chosen = worth_replaying(chosen);
             if let (Some(id), true) = (&id, chosen.is_empty()) {
-                bail!("no dead event has the id {id}; see: relay dlq list");
+                bail!("no dead event that can be replayed has the id {id}; see: relay dlq list");
             }
             let count = chosen.len();
             replay(&common, chosen).await?;
@@ -90,13 +88,25 @@ enum Place {
 
 async fn letters(arguments: &DlqArguments) -> Result<Vec<(Place, Dead)>> {
     let mut letters = Vec::new();
-    if arguments.kafka.brokers()?.is_empty() {
-        let ledger = Ledger::open(&arguments.state.state_dir).await?;
-        let dead = ledger.dead(i64::MAX).await?;
-        letters.extend(dead.into_iter().map(|(id, dead)| (Place::Ledger(id), dead)));
+    let with_kafka = !arguments.kafka.brokers()?.is_empty();
+    // With Kafka, what is on its way to the topic, or does not fit there.
+    match ledger(arguments).await {
+        Ok(ledger) => {
+            let dead = ledger.dead(i64::MAX, true).await?;
+            letters.extend(dead.into_iter().map(|(id, dead)| (Place::Ledger(id), dead)));
+        }
+        Err(_) if with_kafka => {}
+        Err(error) => return Err(error),
+    }
+    if !with_kafka {
         return Ok(letters);
     }
-    let (mut topic, partitions) = topic(arguments, &arguments.kafka.dlq_topic).await?;
+    let client = timeout(DEADLINE * 2, brokers::connect(&arguments.kafka)).await??;
+    let name = &arguments.kafka.dlq_topic;
+    let Some(partitions) = timeout(DEADLINE, brokers::partitions(&client, name)).await?? else {
+        return Ok(letters);
+    };
+    let mut topic = Topic::new(Arc::new(client), name.clone());
     for partition in 0..partitions {
         let opened = topic.partition(partition).await?;
         let mut next = timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??;
@@ -118,6 +128,31 @@ async fn letters(arguments: &DlqArguments) -> Result<Vec<(Place, Dead)>> {
     Ok(letters)
 }
 
+/// The ledger that there is; a wrong folder is a mistake, and no reason to make one.
+async fn ledger(arguments: &DlqArguments) -> Result<Ledger> {
+    let folder = &arguments.state.state_dir;
+    if !Ledger::is_in(folder) {
+        bail!("there is no ledger in {}; set RELAY_STATE_DIR to what the relay has", folder.display());
+    }
+    Ledger::open(folder).await
+}
+
+/// The newest letter of each event, without those that are no events: they would only die again.
+fn worth_replaying(letters: Vec<(Place, Dead)>) -> Vec<(Place, Dead)> {
+    let mut newest: BTreeMap<String, (Place, Dead)> = BTreeMap::new();
+    for (place, dead) in letters {
+        let Ok(event) = dead.record.event() else {
+            tracing::warn!(reason = dead.reason, "not replayed: it is no event");
+            continue;
+        };
+        let older = newest.get(&event.id).is_some_and(|(_, other)| other.died_at > dead.died_at);
+        if !older {
+            newest.insert(event.id, (place, dead));
+        }
+    }
+    newest.into_values().collect()
+}
+
 /// Puts letters back. Each goes on with the note that it is wanted again; without it the consumer, which
 /// has seen its id, would pass it over.
 async fn replay(arguments: &DlqArguments, letters: Vec<(Place, Dead)>) -> Result<()> {
@@ -127,7 +162,7 @@ async fn replay(arguments: &DlqArguments, letters: Vec<(Place, Dead)>) -> Result
         record.headers.push((AGAIN.to_owned(), "1".to_owned()));
         match place {
             Place::Ledger(id) => {
-                let ledger = Ledger::open(&arguments.state.state_dir).await?;
+                let ledger = ledger(arguments).await?;
                 ledger.take(None, &[Read::from_record(record)]).await?;
                 ledger.drop_dead(&[id]).await?;
             }
@@ -167,8 +202,19 @@ fn print(place: &Place, dead: &Dead) -> Result<()> {
 
 async fn topic(arguments: &DlqArguments, name: &str) -> Result<(Topic, i32)> {
     let client = timeout(DEADLINE * 2, brokers::connect(&arguments.kafka)).await??;
-    let partitions = brokers::ensure_topic(&client, &arguments.kafka, name).await?;
+    let partitions = timeout(DEADLINE * 2, brokers::ensure_topic(&client, &arguments.kafka, name)).await??;
     Ok((Topic::new(Arc::new(client), name.to_owned()), partitions))
+}
+
+/// Why a letter is not on its topic.
+#[derive(Debug, thiserror::Error)]
+enum NotProduced {
+    /// It will never be.
+    #[error("{0}")]
+    Refused(String),
+    /// It may be later.
+    #[error(transparent)]
+    Away(#[from] anyhow::Error),
 }
 
 /// A topic whose partitions are opened as they are needed.
@@ -193,10 +239,17 @@ impl Topic {
         Ok(opened)
     }
 
-    async fn produce(&mut self, partitions: i32, record: Record) -> Result<()> {
+    async fn produce(&mut self, partitions: i32, record: Record) -> Result<(), NotProduced> {
         let partition = partition_of(record.key.as_bytes(), partitions);
         let opened = self.partition(partition).await?;
-        timeout(DEADLINE, opened.produce(vec![to_kafka(record)], Compression::NoCompression)).await??;
-        Ok(())
+        let producing = opened.produce(vec![to_kafka(record)], Compression::NoCompression);
+        match timeout(DEADLINE, producing).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(match brokers::refusal(&error) {
+                Some(reason) => NotProduced::Refused(reason),
+                None => NotProduced::Away(error.into()),
+            }),
+            Err(elapsed) => Err(NotProduced::Away(elapsed.into())),
+        }
     }
 }

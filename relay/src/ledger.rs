@@ -9,7 +9,7 @@ use otp_events::{Event, EventType, Record};
 use serde::Serialize;
 use serde_json::json;
 use sqlx::{
-    Row, Sqlite, SqlitePool, Transaction,
+    Connection, Row, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use std::{
@@ -20,11 +20,14 @@ use std::{
 
 const SCHEMA: [&str; 1] = [include_str!("../../migrations/relay/0001_ledger.sql")];
 
+const FILE: &str = "ledger.db";
+
 /// How long a connection waits for another writer: a `relay dlq` beside the relay.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a round through the providers may take before it counts as lost.
-const ROUND: Duration = Duration::from_secs(60);
+/// How long a round through the providers may take before it counts as lost: longer than a code lives. A
+/// relay that starts does not wait for that, see [`Ledger::recover`].
+const ROUND: Duration = Duration::from_secs(15 * 60);
 
 /// Most rows of a kind that one cleaning removes.
 const CLEAN_AT_ONCE: i64 = 5_000;
@@ -153,9 +156,14 @@ pub(crate) fn rfc3339(millis: i64) -> String {
 }
 
 impl Ledger {
+    /// Whether there is a ledger in this folder.
+    pub(crate) fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// Opens the ledger in this folder, or makes one.
     pub(crate) async fn open(folder: &Path) -> Result<Self> {
-        let file = folder.join("ledger.db");
+        let file = folder.join(FILE);
         let say = || format!("cannot open the ledger {}", file.display());
         std::fs::create_dir_all(folder).with_context(say)?;
         // Whoever hears "accepted" forgets the event, so what is written here has to stay written, also
@@ -166,8 +174,14 @@ impl Ledger {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections);
-        let writer = pool(1).connect_with(options.clone()).await.with_context(say)?;
+        let pool =
+            |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY_TIMEOUT);
+        // A connection whose COMMIT failed, for the disk was full, may count as in a transaction for ever.
+        let writer = pool(1).before_acquire(|connection, _| {
+            let sound = !connection.is_in_transaction();
+            Box::pin(async move { Ok(sound) })
+        });
+        let writer = writer.connect_with(options.clone()).await.with_context(say)?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.with_context(say)?;
         let taken: i64 =
             sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await.with_context(say)?;
@@ -183,9 +197,10 @@ impl Ledger {
         Ok(Self { writer, readers })
     }
 
-    /// Whether it can be asked.
+    /// Whether it can be written to.
     pub(crate) async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1 FROM offsets LIMIT 1").fetch_optional(&self.readers).await?;
+        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        transaction.rollback().await?;
         Ok(())
     }
 
@@ -306,8 +321,10 @@ impl Ledger {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let rows = sqlx::query(
             "SELECT deliveries.event_id, deliveries.event, deliveries.expires_at, deliveries.attempts,
-                    deliveries.created_at, deliveries.version < numbers.version OR deliveries.version <= numbers.ended AS superseded
-             FROM deliveries JOIN numbers USING (subject)
+                    deliveries.created_at,
+                    deliveries.version < coalesce(numbers.version, 0)
+                      OR deliveries.version <= coalesce(numbers.ended, 0) AS superseded
+             FROM deliveries LEFT JOIN numbers USING (subject)
              WHERE state = 'waiting' AND next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )
         .bind(now)
@@ -384,7 +401,12 @@ impl Ledger {
                 let (id, event): (String, String) = (row.try_get(0)?, row.try_get(1)?);
                 let reason = failed.iter().find(|outcome| outcome.event_id == id);
                 let reason = reason.and_then(|outcome| outcome.reason.clone()).unwrap_or_default();
-                dead.push(Dead::new(Record::from(&serde_json::from_str::<Event>(&event)?), reason, now));
+                let record = match serde_json::from_str::<Event>(&event) {
+                    Ok(event) => Record::from(&event),
+                    // Damaged; kept as it is.
+                    Err(_) => Record { key: id, headers: Vec::new(), value: event.into_bytes() },
+                };
+                dead.push(Dead::new(record, reason, now));
             }
             bury(&mut transaction, &dead).await?;
         }
@@ -411,6 +433,19 @@ impl Ledger {
         .await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Whether an event's code is still the newest of its number and not at its end.
+    pub(crate) async fn is_live(&self, event_id: &str) -> Result<bool> {
+        let live = sqlx::query_scalar(
+            "SELECT deliveries.version >= coalesce(numbers.version, 0)
+                AND deliveries.version > coalesce(numbers.ended, 0)
+             FROM deliveries LEFT JOIN numbers USING (subject) WHERE event_id = ?1",
+        )
+        .bind(event_id)
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(live.unwrap_or(false))
     }
 
     /// When the next delivery is due.
@@ -459,19 +494,28 @@ impl Ledger {
         rows.iter().map(|row| Ok(Delivered { event: row.try_get(0)?, at: row.try_get(1)? })).collect()
     }
 
-    /// The dead, oldest first, with their places.
-    pub(crate) async fn dead(&self, most: i64) -> Result<Vec<(i64, Dead)>> {
-        let rows =
-            sqlx::query("SELECT id, key, headers, value, reason, died_at FROM dead ORDER BY id LIMIT ?1")
-                .bind(most)
-                .fetch_all(&self.readers)
-                .await?;
+    /// The dead, oldest first, with their places; those that are parked only if asked for.
+    pub(crate) async fn dead(&self, most: i64, parked: bool) -> Result<Vec<(i64, Dead)>> {
+        let rows = sqlx::query(
+            "SELECT id, key, headers, value, reason, died_at FROM dead
+             WHERE parked <= ?2 ORDER BY id LIMIT ?1",
+        )
+        .bind(most)
+        .bind(parked)
+        .fetch_all(&self.readers)
+        .await?;
         let dead = |row: &SqliteRow| -> Result<(i64, Dead)> {
             let headers = serde_json::from_str(&row.try_get::<String, _>(2)?)?;
             let record = Record { key: row.try_get(1)?, headers, value: row.try_get(3)? };
             Ok((row.try_get(0)?, Dead::new(record, row.try_get::<String, _>(4)?, row.try_get(5)?)))
         };
         rows.iter().map(dead).collect()
+    }
+
+    /// Keeps a dead one here, for its topic does not take it.
+    pub(crate) async fn park(&self, id: i64) -> Result<()> {
+        sqlx::query("UPDATE dead SET parked = 1 WHERE id = ?1").bind(id).execute(&self.writer).await?;
+        Ok(())
     }
 
     /// Drops dead ones that somebody else has now.
@@ -483,20 +527,21 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets what is older than `age`, a bounded number of rows at a time. How many there were.
-    pub(crate) async fn clean(&self, age: Duration) -> Result<u64> {
+    /// Forgets some of what is older than `age`. Whether there may be more.
+    pub(crate) async fn clean(&self, age: Duration) -> Result<bool> {
         let before = now() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let mut cleaned = 0;
+        let mut more = false;
         for statement in [
             "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE seen_at < ?1 LIMIT ?2)",
             "DELETE FROM numbers WHERE subject IN (SELECT subject FROM numbers WHERE seen_at < ?1 LIMIT ?2)",
+            "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE died_at < ?1 LIMIT ?2)",
             "DELETE FROM deliveries WHERE event_id IN (SELECT event_id FROM deliveries
                WHERE updated_at < ?1 AND state <> 'waiting' LIMIT ?2)",
         ] {
             let done = sqlx::query(statement).bind(before).bind(CLEAN_AT_ONCE).execute(&self.writer).await?;
-            cleaned += done.rows_affected();
+            more |= done.rows_affected() >= CLEAN_AT_ONCE.unsigned_abs();
         }
-        Ok(cleaned)
+        Ok(more)
     }
 
     /// Closes the file.
@@ -565,7 +610,8 @@ impl<'a> Said<'a> {
         if !delivers && !ends {
             return Ok(nothing);
         }
-        let data = event.code().map_err(|error| format!("data: {error}"))?;
+        // The parser's own message is not passed on: it may repeat what was sent.
+        let data = event.code().map_err(|_| "a field of data has the wrong type".to_owned())?;
         let subject = event.subject.as_deref();
         let (Some(subject), Some(version)) = (subject, data.version) else {
             return if delivers {

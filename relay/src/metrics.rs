@@ -33,6 +33,10 @@ pub(crate) struct Metrics {
     pub(crate) lag: IntGaugeVec,
     /// Times that an offset was no longer on the topic.
     pub(crate) offsets_lost: IntCounter,
+    /// Events in the component's outbox, as it last said.
+    pub(crate) outbox_waiting: IntGauge,
+    /// Events among the component's dead, as it last said.
+    pub(crate) outbox_dead: IntGauge,
     /// Whether the bus can be reached.
     pub(crate) bus_up: IntGauge,
     /// Seconds from an event's arrival at the relay until the bus has it.
@@ -69,8 +73,11 @@ impl Metrics {
             &["partition"],
         )?;
         registry.register(Box::new(lag.clone()))?;
-        let bus_up = IntGauge::new("spin_otp_relay_bus_up", "Whether the bus can be reached: 1 or 0")?;
-        registry.register(Box::new(bus_up.clone()))?;
+        let gauge = |name: &str, help: &str| -> Result<IntGauge> {
+            let gauge = IntGauge::new(format!("spin_otp_relay_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         Ok(Self {
             published: counter("published_total", "Events that the bus has")?,
             refused: counter("refused_total", "Events that were refused for good")?,
@@ -100,8 +107,10 @@ impl Metrics {
                 "From a request's event until its code is with a provider",
             )?,
             send_seconds: histogram("send_duration_seconds", "How long a provider took")?,
+            outbox_waiting: gauge("outbox_waiting", "Events in the component's outbox, as it last said")?,
+            outbox_dead: gauge("outbox_dead", "Events among the component's dead, as it last said")?,
+            bus_up: gauge("bus_up", "Whether the bus can be reached: 1 or 0")?,
             lag,
-            bus_up,
             registry,
         })
     }

@@ -18,6 +18,8 @@ pub(crate) enum Problem {
     Forbidden,
     /// 404: no such path, or nothing known.
     NotFound,
+    /// 408: it did not arrive whole.
+    Incomplete,
     /// 413: more than a batch may have.
     TooLarge,
     /// 503: it can be tried again.
@@ -50,6 +52,12 @@ impl Problem {
                 "not_found",
                 "Nothing is known by this path",
                 "The relay has /events, /inbox, /deliveries/{otpId}, /healthz, /readyz and /metrics.",
+            ),
+            Self::Incomplete => (
+                StatusCode::REQUEST_TIMEOUT,
+                "incomplete",
+                "The batch did not arrive whole",
+                "Send it again.",
             ),
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -13,8 +13,13 @@ use crate::{
     settings::Settings,
     stop::Stop,
 };
-use anyhow::{Context, Result};
-use std::{sync::Arc, time::Duration};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -24,10 +29,10 @@ use tokio::{
 };
 
 /// How long the intake may go on after the end has begun.
-const INTAKE_DRAIN: Duration = Duration::from_secs(10);
+const INTAKE_DRAIN: Duration = Duration::from_secs(7);
 
-/// How long everything else may.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long everything else may: with the intake, less than the 30 s that Kubernetes allows by default.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(arguments: Serve) -> Result<()> {
@@ -40,6 +45,10 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let component = component.map(|(url, token)| Component::new(url, token)).transpose()?;
     let brokers = arguments.kafka.brokers()?;
 
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("RELAY_LISTEN: cannot listen on {}", arguments.listen))?;
+    let _alone = alone(&arguments.state.state_dir)?;
     let ledger = Ledger::open(&arguments.state.state_dir).await?;
     let recovered = ledger.recover().await?;
     if recovered > 0 {
@@ -48,9 +57,6 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
             "deliveries were under way when the last relay ended; they are tried again"
         );
     }
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .with_context(|| format!("RELAY_LISTEN: cannot listen on {}", arguments.listen))?;
 
     let metrics = Arc::new(Metrics::new()?);
     let work = Arc::new(Notify::new());
@@ -72,11 +78,18 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         metrics: Arc::clone(&metrics),
         work,
         max_attempts: arguments.max_attempts,
-        breakers: Arc::default(),
+        gates: Arc::default(),
     };
     tasks.spawn(delivery.run(stop.clone()));
     let times = (arguments.flush_every(), arguments.purge_every());
-    tasks.spawn(component::run(component, ledger.clone(), times, arguments.remember(), stop.clone()));
+    tasks.spawn(component::run(
+        component,
+        ledger.clone(),
+        Arc::clone(&metrics),
+        times,
+        arguments.remember(),
+        stop.clone(),
+    ));
     let face = Face {
         inbox: settings.provider_names().contains(INBOX),
         bus,
@@ -115,10 +128,30 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     if drained.is_err() {
         tracing::warn!("ended before all was finished; it is done after the next start");
     }
-    ledger.close().await;
+    // A connection that is still out comes back when its work is given up.
+    let _ = timeout(Duration::from_secs(2), ledger.close()).await;
     match ended {
         Some(ended) => ended?.context("the relay cannot go on"),
         None => Ok(()),
+    }
+}
+
+/// Makes sure that no other relay delivers from this folder: two would send everything twice. The lock goes
+/// with the process, however it ends.
+fn alone(folder: &Path) -> Result<File> {
+    let file = folder.join("relay.lock");
+    let say = || format!("RELAY_STATE_DIR: cannot use {}", file.display());
+    std::fs::create_dir_all(folder).with_context(say)?;
+    let lock = File::options().create(true).append(true).open(&file).with_context(say)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "RELAY_STATE_DIR: another relay uses {}; give this one a folder of its own",
+                folder.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(say),
     }
 }
 

@@ -14,12 +14,13 @@ use crate::{
 use anyhow::Result;
 use axum::{
     Json, Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{ConnectInfo, Path, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use otp_core::Timestamp;
 use otp_events::{Answer, Event, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected};
 use otp_seal::KeyRing;
@@ -37,6 +38,9 @@ const MAX_EVENT: usize = 256 * 1024;
 
 /// How long a batch may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the bus may take. The component waits a little longer.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(6);
 
 /// Most messages that the inbox shows at once.
 const MAX_INBOX: i64 = 10_000;
@@ -102,7 +106,7 @@ async fn take_events(
         Err(problem) => return turned_away(problem),
     };
     let timer = face.metrics.publish_seconds.start_timer();
-    let answer = publish(&face, batch).await;
+    let answer = timeout(PUBLISH_DEADLINE, publish(&face, batch)).await.unwrap_or(Err(Problem::Unavailable));
     timer.observe_duration();
     match answer {
         Ok(answer) => Json(answer).into_response(),
@@ -115,8 +119,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
     if announced.is_some_and(|length: usize| length > MAX_BATCH_BYTES) {
         return Err(Problem::TooLarge);
     }
-    let bytes = timeout(BODY_DEADLINE, to_bytes(body, MAX_BATCH_BYTES)).await;
-    let bytes = bytes.map_err(|_| Problem::NoBatch)?.map_err(|_| Problem::TooLarge)?;
+    let bytes = timeout(BODY_DEADLINE, Limited::new(body, MAX_BATCH_BYTES).collect()).await;
+    let bytes = bytes.map_err(|_| Problem::Incomplete)?.map_err(|error| {
+        if error.is::<LengthLimitError>() { Problem::TooLarge } else { Problem::Incomplete }
+    })?;
+    let bytes = bytes.to_bytes();
     let batch: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| Problem::NoBatch)?;
     if batch.len() > MAX_BATCH_EVENTS { Err(Problem::TooLarge) } else { Ok(batch) }
 }
@@ -138,7 +145,7 @@ async fn publish(face: &Face, batch: Vec<Value>) -> Result<Answer, Problem> {
                 events.push(event);
                 indices.push(index);
             }
-            Err(reason) => answer.rejected.push(Rejected { id, index, reason }),
+            Err(reason) => answer.rejected.push(Rejected { id, index: Some(index), reason }),
         }
     }
     let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
@@ -147,7 +154,9 @@ async fn publish(face: &Face, batch: Vec<Value>) -> Result<Answer, Problem> {
     for ((id, index), kept) in ids.into_iter().zip(indices).zip(kept) {
         match kept {
             Kept::Yes => answer.accepted.push(id),
-            Kept::Never(reason) => answer.rejected.push(Rejected { id: Some(id), index, reason }),
+            Kept::Never(reason) => {
+                answer.rejected.push(Rejected { id: Some(id), index: Some(index), reason })
+            }
             Kept::NotNow => {}
         }
     }

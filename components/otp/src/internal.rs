@@ -39,7 +39,7 @@ struct Purged {
 pub(crate) async fn flush(headers: &HeaderMap) -> Result<Answer, ApiError> {
     let config = config::of_instance().await?;
     let relay = authorised(config.relay.as_ref(), headers)?;
-    let (Published { published, refused }, left) = publish::flush(relay).await.map_err(OtpError::from)?;
+    let (Published { published, refused, .. }, left) = publish::flush(relay).await.map_err(OtpError::from)?;
     Ok(Answer::json(StatusCode::OK, &Flushed { published, refused, left }))
 }
 

@@ -9,17 +9,18 @@ use crate::{
     environment::Environment,
     log,
     outbox_entry::{Claimed, Refused, Waiting},
-    relay::{NotPublished, Relay},
+    relay::{Away, Relay},
     store::Store,
 };
 use otp_core::{
     Breaker,
     ports::{Clock, Unavailable},
 };
-use otp_events::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
+use otp_events::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected};
 use serde::Deserialize;
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -34,8 +35,12 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(8);
 /// How long claimed events are left alone: longer than a batch and its statements can take.
 const CLAIM: Duration = Duration::from_secs(15);
 
-/// How long a request to push may take.
-const FLUSH_DEADLINE: Duration = Duration::from_millis(2_000);
+/// How long a request to push goes on to begin batches, and how long it may take in all.
+const FLUSH: Duration = Duration::from_millis(1_000);
+const FLUSH_DEADLINE: Duration = Duration::from_millis(2_800);
+
+/// Most events that are looked at when they are tidied away.
+const TIDY_AT_ONCE: usize = 100;
 
 thread_local! {
     /// Whether a task of this instance pushes.
@@ -51,6 +56,8 @@ thread_local! {
 /// What became of events.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
+    /// Events that were claimed.
+    claimed: usize,
     /// Events that the relay has.
     pub(crate) published: usize,
     /// Events that it refused, which are now among the dead.
@@ -59,12 +66,9 @@ pub(crate) struct Published {
 
 impl Published {
     fn add(&mut self, other: &Self) {
+        self.claimed += other.claimed;
         self.published += other.published;
         self.refused += other.refused;
-    }
-
-    fn all(&self) -> usize {
-        self.published + self.refused
     }
 }
 
@@ -82,6 +86,7 @@ impl From<Unavailable> for Held {
 
 /// Pushes what waits, after the answer. Returns at once.
 pub(crate) fn soon(config: &Rc<Config>) {
+    tidy(config);
     if config.relay.is_none() || !BREAKER.with_borrow(|breaker| breaker.allows(Environment.now())) {
         return;
     }
@@ -98,6 +103,21 @@ pub(crate) fn soon(config: &Rc<Config>) {
     });
 }
 
+/// Where no relay asks for it, an instance moves what has waited too long to the dead, once in its life.
+fn tidy(config: &Rc<Config>) {
+    thread_local! {
+        static TIDIED: Cell<bool> = const { Cell::new(false) };
+    }
+    if TIDIED.replace(true) || config.relay.as_ref().is_some_and(|relay| relay.token().is_some()) {
+        return;
+    }
+    let retention = config.outbox_retention;
+    spin_sdk::wasip3::spawn(async move {
+        // The next instance does what this one could not.
+        let _ = Store::new().purge(Environment.now(), retention, TIDY_AT_ONCE).await;
+    });
+}
+
 async fn run(relay: &Relay) {
     while WANTED.get() {
         let rest = LAST.get().map(|last| PAUSE.saturating_sub(last.elapsed())).unwrap_or_default();
@@ -108,7 +128,7 @@ async fn run(relay: &Relay) {
         LAST.set(Some(Instant::now()));
         match batch(relay, PUBLISH_DEADLINE).await {
             // There may be more where these came from.
-            Ok(published) if published.all() >= MAX_BATCH_EVENTS => WANTED.set(true),
+            Ok(published) if published.claimed >= MAX_BATCH_EVENTS => WANTED.set(true),
             Ok(_) => {}
             Err(_) => return,
         }
@@ -117,15 +137,11 @@ async fn run(relay: &Relay) {
 
 /// `POST /internal/outbox/flush`: pushes until nothing waits, the relay is away, or the time is over.
 pub(crate) async fn flush(relay: &Relay) -> Result<(Published, Waiting), Unavailable> {
-    let until = Instant::now() + FLUSH_DEADLINE;
+    let start = Instant::now();
     let mut flushed = Published::default();
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        match batch(relay, left).await {
-            Ok(published) if published.all() == 0 => break,
+    while start.elapsed() < FLUSH {
+        match batch(relay, FLUSH_DEADLINE.saturating_sub(start.elapsed())).await {
+            Ok(published) if published.claimed == 0 => break,
             Ok(published) => flushed.add(&published),
             Err(Held::Relay(_)) => break,
             Err(Held::Database(unavailable)) => return Err(unavailable),
@@ -139,7 +155,7 @@ async fn batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
     let outcome = try_batch(relay, limit).await;
     let now = Environment.now();
     match &outcome {
-        Ok(published) if published.all() > 0 => BREAKER.with_borrow_mut(Breaker::succeeded),
+        Ok(published) if published.claimed > 0 => BREAKER.with_borrow_mut(Breaker::succeeded),
         Ok(_) => {}
         Err(Held::Relay(reason)) => {
             if BREAKER.with_borrow_mut(|breaker| breaker.failed(now)) {
@@ -155,21 +171,20 @@ async fn batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
 
 async fn try_batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
     let claimed = Store::new().claim(Environment.now(), CLAIM, MAX_BATCH_EVENTS).await?;
-    let (events, mut refused): (Vec<_>, Vec<_>) = {
-        let (fit, unfit): (Vec<_>, Vec<_>) = claimed.into_iter().map(Entry::read).partition(Result::is_ok);
-        (
-            fit.into_iter().filter_map(Result::ok).collect(),
-            unfit.into_iter().filter_map(Result::err).collect(),
-        )
-    };
-    let mut accepted = Vec::new();
+    let mut published = Published { claimed: claimed.len(), ..Published::default() };
+    let (mut events, mut refused, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
+    for claimed in claimed {
+        match Entry::read(claimed) {
+            Ok(entry) => events.push(entry),
+            Err(reason) => refused.push(reason),
+        }
+    }
     let pushed = push(relay, limit, &events, &mut accepted, &mut refused).await;
     // Also when a later part failed: what was accepted is not to be sent again.
     if !accepted.is_empty() {
         Store::new().forget_events(&accepted).await?;
     }
-    if !refused.is_empty() {
-        let first = &refused[0];
+    if let Some(first) = refused.first() {
         log::line(format_args!(
             "{} events were refused and moved to outbox_dead; the first, {}: {}",
             refused.len(),
@@ -178,8 +193,17 @@ async fn try_batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
         ));
         Store::new().bury(Environment.now(), &refused).await?;
     }
-    pushed?;
-    Ok(Published { published: accepted.len(), refused: refused.len() })
+    if let Err(Away(reason)) = pushed {
+        let settled = |sequence: &i64| {
+            accepted.contains(sequence) || refused.iter().any(|refused| refused.sequence == *sequence)
+        };
+        let held: Vec<_> = events.iter().map(|entry| entry.sequence).filter(|held| !settled(held)).collect();
+        // For whoever finds the relay first.
+        Store::new().release(&held).await?;
+        return Err(Held::Relay(reason));
+    }
+    (published.published, published.refused) = (accepted.len(), refused.len());
+    Ok(published)
 }
 
 /// A claimed event and its id.
@@ -204,57 +228,39 @@ impl Entry {
     }
 }
 
-/// Pushes events, oldest first. A batch that the relay refuses as a whole is halved until the one that
-/// is to blame stands alone: one bad event holds nobody up.
+/// Pushes events, oldest first, in as few batches as their size allows.
 async fn push(
     relay: &Relay,
     limit: Duration,
     events: &[Entry],
     accepted: &mut Vec<i64>,
     refused: &mut Vec<Refused>,
-) -> Result<(), Held> {
+) -> Result<(), Away> {
     let until = Instant::now() + limit;
-    // Oldest on top.
-    let mut parts = vec![events];
-    while let Some(part) = parts.pop() {
+    let mut rest = events;
+    while let Some(first) = rest.first() {
+        // With the brackets, and a comma for each.
+        let mut size = 2;
+        let fit = rest.iter().take_while(|entry| {
+            size += entry.event.len() + 1;
+            size <= MAX_BATCH_BYTES
+        });
+        let (part, later) = rest.split_at(fit.count());
         if part.is_empty() {
+            let reason = format!("larger than a batch may be, {MAX_BATCH_BYTES} bytes");
+            refused.push(Refused { sequence: first.sequence, reason });
+            rest = &rest[1..];
             continue;
         }
+        rest = later;
         let batch = format!("[{}]", part.iter().map(|entry| &*entry.event).collect::<Vec<_>>().join(","));
-        if batch.len() > MAX_BATCH_BYTES {
-            match part {
-                [alone] => refused.push(Refused {
-                    sequence: alone.sequence,
-                    reason: format!("larger than a batch may be, {MAX_BATCH_BYTES} bytes"),
-                }),
-                _ => {
-                    let (older, newer) = part.split_at(part.len() / 2);
-                    parts.extend([newer, older]);
-                }
-            }
-            continue;
-        }
-        match relay.publish(batch, until.saturating_duration_since(Instant::now())).await {
-            Ok(answer) => {
-                let kept: std::collections::HashSet<_> = answer.accepted.iter().map(String::as_str).collect();
-                accepted.extend(
-                    part.iter().filter(|entry| kept.contains(&*entry.id)).map(|entry| entry.sequence),
-                );
-                refused.extend(answer.rejected.into_iter().filter_map(|rejected| {
-                    let sequence = part.get(rejected.index)?.sequence;
-                    Some(Refused { sequence, reason: rejected.reason })
-                }));
-            }
-            Err(NotPublished::Refused(status)) if part.len() == 1 => {
-                let reason = format!("the relay answers {status}");
-                refused.push(Refused { sequence: part[0].sequence, reason });
-            }
-            Err(NotPublished::Refused(_)) => {
-                let (older, newer) = part.split_at(part.len() / 2);
-                parts.extend([newer, older]);
-            }
-            Err(NotPublished::Away(reason)) => return Err(Held::Relay(reason)),
-        }
+        let answer = relay.publish(batch, until.saturating_duration_since(Instant::now())).await?;
+        let by_id: HashMap<_, _> = part.iter().map(|entry| (&*entry.id, entry.sequence)).collect();
+        accepted.extend(answer.accepted.iter().filter_map(|id| by_id.get(&**id)));
+        refused.extend(answer.rejected.into_iter().filter_map(|Rejected { id, reason, .. }| {
+            let sequence = *by_id.get(&*id?)?;
+            Some(Refused { sequence, reason })
+        }));
     }
     Ok(())
 }

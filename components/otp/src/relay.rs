@@ -47,14 +47,10 @@ impl Token {
     }
 }
 
-/// Why a batch did not get through.
+/// Why a batch did not get through. It can be tried again: only what the relay says of a single event is
+/// final. A status may come from anything that stands in between.
 #[derive(Debug)]
-pub(crate) enum NotPublished {
-    /// It can be tried again.
-    Away(String),
-    /// The relay does not take this batch, and will not later.
-    Refused(StatusCode),
-}
+pub(crate) struct Away(pub(crate) String);
 
 impl Relay {
     /// From `http://host:port` or `https://host:port`. There is no path: Spin refuses one in
@@ -105,14 +101,14 @@ impl Relay {
     }
 
     /// Hands over a batch, a JSON array of events, and hears which of them are kept.
-    pub(crate) async fn publish(&self, batch: String, limit: Duration) -> Result<Answer, NotPublished> {
+    pub(crate) async fn publish(&self, batch: String, limit: Duration) -> Result<Answer, Away> {
         deadline::within(limit, self.post(batch))
             .await
-            .unwrap_or_else(|| Err(NotPublished::Away(format!("no answer within {} ms", limit.as_millis()))))
+            .unwrap_or_else(|| Err(Away(format!("no answer within {} ms", limit.as_millis()))))
     }
 
-    async fn post(&self, batch: String) -> Result<Answer, NotPublished> {
-        let away = |error: &dyn std::fmt::Display| NotPublished::Away(error.to_string());
+    async fn post(&self, batch: String) -> Result<Answer, Away> {
+        let away = |error: &dyn std::fmt::Display| Away(error.to_string());
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}/events", self.url))
@@ -125,9 +121,6 @@ impl Relay {
         let response = http::send(request).await.map_err(|error| away(&error))?;
         match response.status() {
             StatusCode::OK => {}
-            refused @ (StatusCode::BAD_REQUEST
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNPROCESSABLE_ENTITY) => return Err(NotPublished::Refused(refused)),
             StatusCode::UNAUTHORIZED => {
                 return Err(away(&"it refuses the token: relay_token and its RELAY_TOKEN must be the same"));
             }

@@ -71,6 +71,11 @@ impl Store {
         self.with(async |database| database.forget_events(sequences).await).await
     }
 
+    /// Gives up a claim.
+    pub(crate) async fn release(&self, sequences: &[i64]) -> Result<(), Unavailable> {
+        self.with(async |database| database.release(sequences).await).await
+    }
+
     /// Moves events that were refused to the dead.
     pub(crate) async fn bury(&self, now: Timestamp, refused: &[Refused]) -> Result<(), Unavailable> {
         self.with(async |database| database.bury(now, refused).await).await

@@ -15,6 +15,11 @@ pub struct Breaker {
 }
 
 impl Breaker {
+    /// Until when nothing is to be tried; a moment in the past where everything may be.
+    pub fn open_until(&self) -> Timestamp {
+        Timestamp::from_unix_millis(self.open_until)
+    }
+
     /// Whether it is worth trying at this moment.
     pub fn allows(&self, now: Timestamp) -> bool {
         now.unix_millis() >= self.open_until

@@ -24,9 +24,11 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// Its id; `None` where it has none that could be read.
+    #[serde(default)]
     pub id: Option<String>,
-    /// Which one of the batch it was, counted from 0.
-    pub index: usize,
+    /// Which one of the batch it was, counted from 0, if the relay tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
     /// Why.
     pub reason: String,
 }

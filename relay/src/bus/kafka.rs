@@ -5,23 +5,24 @@ use crate::{
     arguments,
     brokers::{self, DEADLINE, from_kafka, to_kafka},
     consumer::Consumer,
+    dead::Dead,
     dlq,
-    ledger::{Position, Read},
+    ledger::{Ledger, Position, Read, now},
     metrics::Metrics,
     murmur2::partition_of,
     stop::Stop,
 };
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use otp_events::{Event, Record};
 use rskafka::client::{
     Client,
-    error::{Error, ProtocolError},
+    error::{Error, ProtocolError, RequestError},
     partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -44,6 +45,13 @@ const FETCH_BYTES: i32 = 2 * 1024 * 1024;
 /// Most bytes that are produced at once: well below the megabyte that brokers take by default.
 const PRODUCE_BYTES: usize = 600 * 1024;
 
+/// Between two looks at how the brokers do, and after how many bad ones a new client is made.
+const LOOK: Duration = Duration::from_secs(1);
+const PATIENCE: u32 = 15;
+
+/// After how many failures in a row a record counts as undecodable.
+const STRIKES: u32 = 3;
+
 /// Batches that wait for a partition. More are turned away, so that memory stays bounded.
 const QUEUE: usize = 64;
 
@@ -53,6 +61,11 @@ pub(crate) struct Kafka {
     settings: arguments::Kafka,
     /// The partitions, once the brokers were reached.
     producers: OnceLock<Vec<Producer>>,
+    /// Replaced when the brokers have been away for long: rskafka keeps to connections and addresses that
+    /// may never work again.
+    client: RwLock<Option<Arc<Client>>>,
+    /// Partitions that cannot be written to or read. One of them closes nothing but itself.
+    down: Mutex<BTreeSet<i32>>,
     up: AtomicBool,
     metrics: Arc<Metrics>,
 }
@@ -71,11 +84,31 @@ struct Pending {
 
 impl Kafka {
     pub(crate) fn new(settings: arguments::Kafka, metrics: Arc<Metrics>) -> Self {
-        Self { settings, producers: OnceLock::new(), up: AtomicBool::new(false), metrics }
+        Self {
+            settings,
+            producers: OnceLock::new(),
+            client: RwLock::new(None),
+            down: Mutex::default(),
+            up: AtomicBool::new(false),
+            metrics,
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Notes how a partition does; the brokers count as away when all are down.
+    fn mark(&self, partition: i32, works: bool) {
+        let down = {
+            let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+            let changed = if works { down.remove(&partition) } else { down.insert(partition) };
+            if !changed {
+                return;
+            }
+            down.len()
+        };
+        self.set_up(self.producers.get().is_some_and(|producers| down < producers.len()));
     }
 
     fn set_up(&self, up: bool) {
@@ -87,6 +120,15 @@ impl Kafka {
                 tracing::warn!("the brokers are away; events wait where they are");
             }
         }
+    }
+
+    fn client(&self) -> Result<Arc<Client>> {
+        let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
+        client.clone().context("the brokers were not reached yet")
+    }
+
+    fn set_client(&self, client: Client) {
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(client));
     }
 
     /// Hands over events, each to its number's partition.
@@ -121,9 +163,9 @@ impl Kafka {
 
     /// Reaches the brokers, makes missing topics, and then produces and consumes until told to stop.
     pub(crate) async fn run(self: Arc<Self>, consumer: Consumer, stop: Stop) {
-        let client = loop {
+        let partitions = loop {
             match timeout(DEADLINE * 2, self.connect()).await {
-                Ok(Ok(connected)) => break connected,
+                Ok(Ok(partitions)) => break partitions,
                 Ok(Err(error)) => tracing::warn!("the brokers cannot be reached: {error:#}; trying again"),
                 Err(_) => tracing::warn!("the brokers do not answer; trying again"),
             }
@@ -132,55 +174,81 @@ impl Kafka {
                 () = stop.stopped() => return,
             }
         };
-        let (client, partitions) = client;
         let mut tasks = JoinSet::new();
-        tasks.spawn(dlq::forward(
-            Arc::clone(&client),
-            self.settings.clone(),
-            consumer.ledger(),
-            stop.clone(),
-        ));
         let mut producers = Vec::new();
         for partition in 0..partitions {
             let (queue, pending) = mpsc::channel(QUEUE);
             producers.push(Producer { queue });
-            let (kafka, client, stop) = (Arc::clone(&self), Arc::clone(&client), stop.clone());
-            let consumer = consumer.clone();
-            tasks.spawn(Arc::clone(&kafka).produce(Arc::clone(&client), partition, pending, stop.clone()));
-            tasks.spawn(kafka.consume(client, partition, consumer, stop));
+            tasks.spawn(Arc::clone(&self).produce(partition, pending, stop.clone()));
+            tasks.spawn(Arc::clone(&self).consume(partition, consumer.clone(), stop.clone()));
         }
         if self.producers.set(producers).is_ok() {
             self.set_up(true);
         }
+        tasks.spawn(Arc::clone(&self).forward_dead(consumer.ledger(), stop.clone()));
+        tasks.spawn(Arc::clone(&self).look_after(stop));
         tracing::info!(topic = self.settings.topic, partitions, "connected to Kafka");
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!("a partition's task failed: {error}");
+            // A partition without its task would be silent for ever.
+            if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+                std::panic::resume_unwind(panic);
             }
         }
     }
 
-    /// A client, and how many partitions the topic has.
-    async fn connect(&self) -> Result<(Arc<Client>, i32)> {
+    /// Makes a client, and tells how many partitions the topic has.
+    async fn connect(&self) -> Result<i32> {
         let client = brokers::connect(&self.settings).await?;
         let partitions = brokers::ensure_topic(&client, &self.settings, &self.settings.topic).await?;
         brokers::ensure_topic(&client, &self.settings, &self.settings.dlq_topic).await?;
-        Ok((Arc::new(client), partitions))
+        self.set_client(client);
+        Ok(partitions)
     }
 
-    async fn partition(&self, client: &Client, partition: i32) -> Result<PartitionClient, Error> {
-        client.partition_client(&self.settings.topic, partition, UnknownTopicHandling::Error).await
+    /// Makes a new client while the brokers stay away from the old one.
+    async fn look_after(self: Arc<Self>, stop: Stop) {
+        let mut away = 0;
+        loop {
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = stop.stopped() => return,
+            }
+            away = if self.is_up() { 0 } else { away + 1 };
+            if away >= PATIENCE
+                && let Ok(Ok(client)) = timeout(DEADLINE, brokers::connect(&self.settings)).await
+            {
+                self.set_client(client);
+                away = 0;
+            }
+        }
+    }
+
+    /// Moves dead letters to their topic until told to stop.
+    async fn forward_dead(self: Arc<Self>, ledger: Ledger, stop: Stop) {
+        loop {
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = stop.stopped() => return,
+            }
+            let forwarded = match self.client() {
+                Ok(client) => dlq::forward(client, &self.settings, &ledger).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = forwarded {
+                tracing::debug!("dead letters stay in the ledger: {error:#}");
+            }
+        }
+    }
+
+    async fn partition(&self, partition: i32) -> Result<PartitionClient> {
+        let client = self.client()?;
+        let opening = client.partition_client(&self.settings.topic, partition, UnknownTopicHandling::Error);
+        Ok(timeout(DEADLINE, opening).await??)
     }
 
     /// Produces what is handed in. While one batch is under way the next one gathers, so that each goes
     /// as soon as it can and none waits for company.
-    async fn produce(
-        self: Arc<Self>,
-        client: Arc<Client>,
-        partition: i32,
-        mut pending: mpsc::Receiver<Pending>,
-        stop: Stop,
-    ) {
+    async fn produce(self: Arc<Self>, partition: i32, mut pending: mpsc::Receiver<Pending>, stop: Stop) {
         let mut open = None;
         loop {
             let first = tokio::select! {
@@ -195,11 +263,12 @@ impl Kafka {
                 size += next.size();
                 batch.push(next);
             }
+            // Whoever gave up waiting sends it again, and would have it twice.
+            batch.retain(|pending| !pending.done.is_closed());
             let (records, waiting): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|pending| (pending.records, pending.done)).unzip();
             let sizes: Vec<_> = records.iter().map(Vec::len).collect();
-            let mut kept =
-                self.produce_all(&client, &mut open, partition, records.concat()).await.into_iter();
+            let mut kept = self.produce_all(&mut open, partition, records.concat()).await.into_iter();
             for (done, size) in waiting.into_iter().zip(sizes) {
                 // Whoever wanted to know may have gone.
                 let _ = done.send(kept.by_ref().take(size).collect());
@@ -210,7 +279,6 @@ impl Kafka {
     /// Produces records in as few requests as their size allows.
     async fn produce_all(
         &self,
-        client: &Client,
         open: &mut Option<PartitionClient>,
         partition: i32,
         records: Vec<rskafka::record::Record>,
@@ -220,22 +288,33 @@ impl Kafka {
         while rest.peek().is_some() {
             let mut size = 0;
             let mut part = Vec::new();
-            while let Some(record) =
-                rest.next_if(|record| part.is_empty() || size + record.approximate_size() < PRODUCE_BYTES)
-            {
+            let fits = |size: usize, record: &rskafka::record::Record| {
+                size == 0 || size + record.approximate_size() < PRODUCE_BYTES
+            };
+            while let Some(record) = rest.next_if(|record| fits(size, record)) {
                 size += record.approximate_size();
                 part.push(record);
             }
-            let outcome = self.produce_once(client, open, partition, part.clone()).await;
-            self.set_up(outcome != Kept::NotNow);
+            let outcome = self.produce_once(open, partition, part.clone()).await;
+            self.mark(partition, outcome != Kept::NotNow);
             match outcome {
                 // One of them is to blame, and the broker does not say which.
                 Kept::Never(_) if part.len() > 1 => {
+                    let mut away = false;
                     for record in part {
-                        kept.push(self.produce_once(client, open, partition, vec![record]).await);
+                        let outcome = match away {
+                            true => Kept::NotNow,
+                            false => self.produce_once(open, partition, vec![record]).await,
+                        };
+                        away = outcome == Kept::NotNow;
+                        kept.push(outcome);
                     }
                 }
                 outcome => kept.extend(std::iter::repeat_n(outcome, part.len())),
+            }
+            if kept.last() == Some(&Kept::NotNow) {
+                // What comes after it would only wait as long again.
+                kept.extend(rest.by_ref().map(|_| Kept::NotNow));
             }
         }
         kept
@@ -243,45 +322,42 @@ impl Kafka {
 
     async fn produce_once(
         &self,
-        client: &Client,
         open: &mut Option<PartitionClient>,
         partition: i32,
         records: Vec<rskafka::record::Record>,
     ) -> Kept {
-        let work = async {
-            let opened = match open.take() {
-                Some(opened) => opened,
-                None => self.partition(client, partition).await?,
-            };
-            // rskafka asks for all in-sync replicas (acks = -1).
-            opened.produce(records, Compression::NoCompression).await?;
-            Ok::<_, Error>(opened)
+        let opened = match open.take() {
+            Some(opened) => opened,
+            None => match self.partition(partition).await {
+                Ok(opened) => opened,
+                Err(error) => {
+                    tracing::debug!(partition, "cannot produce: {error:#}");
+                    return Kept::NotNow;
+                }
+            },
         };
-        match timeout(DEADLINE, work).await {
-            Ok(Ok(opened)) => {
+        // rskafka asks for all in-sync replicas (acks = -1).
+        match timeout(DEADLINE, opened.produce(records, Compression::NoCompression)).await {
+            Ok(Ok(_)) => {
                 *open = Some(opened);
                 Kept::Yes
             }
-            Ok(Err(Error::ServerError {
-                protocol_error:
-                    reason @ (ProtocolError::MessageTooLarge
-                    | ProtocolError::RecordListTooLarge
-                    | ProtocolError::InvalidRecord),
-                ..
-            })) => Kept::Never(format!("the broker refuses it: {reason}")),
-            Ok(Err(error)) => {
-                tracing::debug!(partition, "cannot produce: {error}");
-                Kept::NotNow
-            }
+            Ok(Err(error)) => brokers::refusal(&error).map_or_else(
+                || {
+                    tracing::debug!(partition, "cannot produce: {error}");
+                    Kept::NotNow
+                },
+                Kept::Never,
+            ),
             Err(_) => Kept::NotNow,
         }
     }
 
     /// Reads a partition from where the ledger says, and goes on only when what was read is written down.
-    async fn consume(self: Arc<Self>, client: Arc<Client>, partition: i32, consumer: Consumer, stop: Stop) {
+    async fn consume(self: Arc<Self>, partition: i32, consumer: Consumer, stop: Stop) {
         let topic = self.settings.topic.clone();
         let lag = self.metrics.lag.with_label_values(&[&partition.to_string()]);
-        let mut reader = Reader { client, topic, partition, open: None, next: None, lag };
+        let mut reader = Reader { topic, partition, open: None, next: None, lag, strikes: 0 };
         loop {
             let read = tokio::select! {
                 read = reader.read(&self, &consumer) => read,
@@ -289,18 +365,11 @@ impl Kafka {
             };
             let done = match read {
                 Ok(None) => Ok(()),
-                Ok(Some((next, records))) => {
-                    let read: Vec<_> = records.into_iter().map(Read::from_record).collect();
-                    let position = Position { topic: &reader.topic, partition, next };
-                    // Not raced against the end: what has begun is written down.
-                    let taken = consumer.take(Some(position), &read).await;
-                    if taken.is_ok() {
-                        reader.next = Some(next);
-                    }
-                    taken
-                }
-                Err(error) => {
-                    self.set_up(false);
+                // Not raced against the end: what has begun is written down.
+                Ok(Some((next, read))) => reader.take(&consumer, next, &read).await,
+                Err(NotRead::Unreadable(reason)) => reader.step_over(&consumer, &reason).await,
+                Err(NotRead::Away(error)) => {
+                    self.mark(partition, false);
                     Err(error)
                 }
             };
@@ -318,23 +387,39 @@ impl Kafka {
 
 /// Reads one partition.
 struct Reader {
-    client: Arc<Client>,
     topic: String,
     partition: i32,
     open: Option<PartitionClient>,
     next: Option<i64>,
     lag: prometheus::IntGauge,
+    /// How often in a row the record that comes next could not be decoded.
+    strikes: u32,
+}
+
+/// Why nothing was read.
+enum NotRead {
+    /// The broker sends something that cannot be decoded.
+    Unreadable(String),
+    /// It can be tried again.
+    Away(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for NotRead {
+    fn from(error: E) -> Self {
+        Self::Away(error.into())
+    }
 }
 
 impl Reader {
     /// What comes next, and where to go on after it; `None` while there is nothing.
-    async fn read(&mut self, kafka: &Kafka, consumer: &Consumer) -> Result<Option<(i64, Vec<Record>)>> {
+    async fn read(
+        &mut self,
+        kafka: &Kafka,
+        consumer: &Consumer,
+    ) -> Result<Option<(i64, Vec<Read>)>, NotRead> {
         let opened = match &self.open {
             Some(opened) => opened,
-            None => {
-                let opened = timeout(DEADLINE, kafka.partition(&self.client, self.partition)).await??;
-                self.open.insert(opened)
-            }
+            None => self.open.insert(kafka.partition(self.partition).await?),
         };
         let next = match self.next {
             Some(next) => next,
@@ -344,29 +429,76 @@ impl Reader {
             },
         };
         self.next = Some(next);
-        let (records, end) =
-            match timeout(DEADLINE, opened.fetch_records(next, 1..FETCH_BYTES, MAX_WAIT)).await? {
-                Ok(fetched) => fetched,
-                Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {
-                    let earliest = timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??;
-                    let latest = timeout(DEADLINE, opened.get_offset(OffsetAt::Latest)).await??;
-                    tracing::error!(
-                        partition = self.partition,
-                        offset = next,
-                        earliest,
-                        latest,
-                        "the topic no longer has this offset; reading from the earliest that there is"
-                    );
-                    kafka.metrics.offsets_lost.inc();
-                    self.next = Some(earliest);
-                    return Ok(None);
-                }
-                Err(error) => return Err(error.into()),
-            };
-        kafka.set_up(true);
+        let fetching = opened.fetch_records(next, 1..FETCH_BYTES, MAX_WAIT);
+        let (records, end) = match timeout(DEADLINE, fetching).await? {
+            Ok(fetched) => fetched,
+            Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {
+                let earliest = timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??;
+                let latest = timeout(DEADLINE, opened.get_offset(OffsetAt::Latest)).await??;
+                tracing::error!(
+                    partition = self.partition,
+                    offset = next,
+                    earliest,
+                    latest,
+                    "the topic no longer has this offset; reading from the earliest that there is"
+                );
+                kafka.metrics.offsets_lost.inc();
+                self.next = Some(earliest);
+                return Ok(None);
+            }
+            Err(Error::Request(
+                error @ (RequestError::ReadError(_)
+                | RequestError::ReadVersionedError(_)
+                | RequestError::TooMuchData { .. }),
+            )) => return Err(NotRead::Unreadable(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        kafka.mark(self.partition, true);
+        self.strikes = 0;
         let after = records.last().map(|last| last.offset + 1);
         self.lag.set((end - after.unwrap_or(next)).max(0));
-        Ok(after.map(|after| (after, records.into_iter().map(|read| from_kafka(read.record)).collect())))
+        if after.is_none() && end > next {
+            // Something is there that is no record for us, and the broker does not hold its answer back.
+            sleep(Duration::from_millis(MAX_WAIT.unsigned_abs().into())).await;
+        }
+        let read = |records: Vec<rskafka::record::RecordAndOffset>| {
+            records.into_iter().map(|read| Read::from_record(from_kafka(read.record))).collect()
+        };
+        Ok(after.map(|after| (after, read(records))))
+    }
+
+    /// Writes down what was read, and goes on after it.
+    async fn take(&mut self, consumer: &Consumer, next: i64, read: &[Read]) -> Result<()> {
+        let position = Position { topic: &self.topic, partition: self.partition, next };
+        consumer.take(Some(position), read).await?;
+        self.next = Some(next);
+        Ok(())
+    }
+
+    /// Leaves a record behind that cannot be decoded again and again, and says so: it shall not hold up
+    /// the rest.
+    async fn step_over(&mut self, consumer: &Consumer, reason: &str) -> Result<()> {
+        self.strikes += 1;
+        let Some(offset) = self.next.filter(|_| self.strikes >= STRIKES) else {
+            bail!("what comes next cannot be decoded: {reason}");
+        };
+        tracing::error!(
+            partition = self.partition,
+            offset,
+            "a record cannot be decoded and is left out: {reason}"
+        );
+        let place = [("partition", self.partition.to_string()), ("offset", offset.to_string())];
+        let record = Record {
+            key: String::new(),
+            headers: place.map(|(name, value)| (format!("spin-otp-{name}"), value)).into(),
+            value: Vec::new(),
+        };
+        let dead = Dead::new(record, format!("cannot be decoded: {reason}"), now());
+        self.take(consumer, offset + 1, &[Read::Dead(dead)]).await?;
+        // Records that were written together are sent together: the next one most likely fails as well.
+        self.strikes = STRIKES - 1;
+        self.open = None;
+        Ok(())
     }
 }
 

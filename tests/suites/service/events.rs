@@ -247,7 +247,7 @@ fn what_somebody_has_claimed_is_left_to_it_for_a_moment_and_no_longer() {
         let until = until.replace("SET claimed_until = (", "SET claimed_until = CAST((") + " AS INTEGER)";
         assert_eq!(database.execute(&until, []).unwrap(), 1);
     };
-    claim_until("+1 hour");
+    claim_until("+10 seconds");
     let relay = relay_at(&address);
     assert_eq!(flush(&client).expect(200)["published"], 0);
     assert!(inbox(&relay).is_empty());

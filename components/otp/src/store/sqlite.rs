@@ -4,10 +4,10 @@ mod outbox;
 mod row;
 mod schema;
 
-use crate::event::Draft;
+use crate::{environment::Environment, event::Draft};
 use otp_core::{
     MobileNumber, OtpVersion, Recipient, Timestamp,
-    ports::{Again, Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable, Verdict},
+    ports::{Again, Clock, Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable, Verdict},
 };
 use otp_events::EventType;
 use row::Row;
@@ -16,6 +16,9 @@ use spin_sdk::sqlite::{Connection, Error, Value};
 /// How long SQLite itself waits for another writer, in milliseconds: less than the request's deadline,
 /// so that a busy database is told from a silent one.
 const BUSY_TIMEOUT: u32 = 2_000;
+
+/// After how long a statement that writes does nothing any more, in milliseconds; see `issue.sql`.
+const LATE: i64 = 2_600;
 
 /// A connection with the schema in place.
 pub(crate) struct Sqlite(Connection);
@@ -74,14 +77,17 @@ impl Database for OnRecord<'_> {
         let parameters = code_parameters(code).into_iter().chain(delivery).chain([event.into()]);
         let rows = self.sqlite.run(include_str!("sqlite/issue.sql"), parameters).await?;
         // An upsert leaves its row, unless it came too late.
-        rows.first().ok_or_else(|| Unavailable("SQLite: busy for too long".to_owned()))?.version(0)
+        match rows.first() {
+            Some(row) => row.version(0),
+            None => Err(too_late()),
+        }
     }
 
     async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
         let event = self.draft.json(EventType::Regenerated, code.number, code.created_at);
         let parameters = code_parameters(code).into_iter().chain([event.into()]);
         let rows = self.sqlite.run(include_str!("sqlite/reissue.sql"), parameters).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = rows.first() else { return none_in_time(code.created_at) };
         Ok(Some(Reissued { version: row.version(0)?, channel: row.channel(1)? }))
     }
 
@@ -94,7 +100,8 @@ impl Database for OnRecord<'_> {
             self.draft.json(EventType::Resent, again.number, again.now).into(),
         ];
         let rows = self.sqlite.run(include_str!("sqlite/resend.sql"), parameters).await?;
-        rows.first().map(stored_code).transpose()
+        let Some(row) = rows.first() else { return none_in_time(again.now) };
+        stored_code(row).map(Some)
     }
 
     async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
@@ -112,7 +119,7 @@ impl Database for OnRecord<'_> {
             self.draft.json(EventType::Verified, guess.number, guess.now).into(),
         ];
         let rows = self.sqlite.run(include_str!("sqlite/check.sql"), parameters).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = rows.first() else { return none_in_time(guess.now) };
         match row.text(0)?.parse()? {
             // Of a user without a code the other columns are null.
             Verdict::NotFound => Ok(None),
@@ -137,6 +144,16 @@ fn code_parameters(code: &NewCode<'_>) -> [Value; 6] {
         code.created_at.unix_millis().into(),
         code.expires_at.unix_millis().into(),
     ]
+}
+
+/// What no row means: nothing is known of the number, unless the statement came too late to do anything.
+fn none_in_time<T>(begun: Timestamp) -> Result<Option<T>, Unavailable> {
+    let took = Environment.now().unix_millis() - begun.unix_millis();
+    if took < LATE { Ok(None) } else { Err(too_late()) }
+}
+
+fn too_late() -> Unavailable {
+    Unavailable("SQLite: busy for too long".to_owned())
 }
 
 /// A row of `resend.sql` and `find.sql`.

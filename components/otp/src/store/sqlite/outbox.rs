@@ -13,10 +13,11 @@ impl Sqlite {
         moment: Duration,
         most: usize,
     ) -> Result<Vec<Claimed>, Unavailable> {
-        if self.run(include_str!("outbox/waits.sql"), [now.unix_millis().into()]).await?.is_empty() {
+        let times = || [now.unix_millis().into(), millis(moment).into()];
+        if self.run(include_str!("outbox/waits.sql"), times()).await?.is_empty() {
             return Ok(Vec::new());
         }
-        let parameters = [now.unix_millis().into(), millis(moment).into(), count(most).into()];
+        let parameters = times().into_iter().chain([count(most).into()]);
         let rows = self.run(include_str!("outbox/claim.sql"), parameters).await?;
         let claimed =
             |row: &super::Row| Ok(Claimed { sequence: row.integer(0)?, event: row.text(1)?.to_owned() });
@@ -28,6 +29,10 @@ impl Sqlite {
 
     pub(crate) async fn forget_events(&self, sequences: &[i64]) -> Result<(), Unavailable> {
         self.run(include_str!("outbox/forget.sql"), [json!(sequences).to_string().into()]).await.map(drop)
+    }
+
+    pub(crate) async fn release(&self, sequences: &[i64]) -> Result<(), Unavailable> {
+        self.run(include_str!("outbox/release.sql"), [json!(sequences).to_string().into()]).await.map(drop)
     }
 
     pub(crate) async fn bury(&self, now: Timestamp, refused: &[Refused]) -> Result<(), Unavailable> {

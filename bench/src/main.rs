@@ -1,14 +1,17 @@
 //! Measures the four calls against `/healthz`, the route of the same component that does nothing, without
-//! and with Redis.
+//! and with a relay and Redis; then how long a code takes to be delivered, and what the relay needs.
 //!
 //! Starts services of its own on free ports with empty databases, and talks to them over loopback on as
 //! many connections as asked for. Each call gets the same number of requests, in rounds that take turns,
 //! so that a drift of the machine's speed falls on all of them alike. What counts is the ratio to the
 //! first line, not the numbers of this machine.
 //!
-//! `make bench`, or with numbers of one's own: `REQUESTS=20000 CONNECTIONS=32 make bench`
+//! `make bench`, or with numbers of one's own: `REQUESTS=20000 CONNECTIONS=32 EVENTS=5000 SECONDS=60 make
+//! bench`. `BASELINE=other/checkout/spin.toml` measures another build in the same run.
 
-use harness::{Builder, Redis, Service, bulk_number};
+mod relay;
+
+use harness::{Builder, Redis, Relay, Service, bulk_number, eventually};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -152,12 +155,21 @@ const CALLS: [&str; 5] = ["hello", "generate", "resend", "regenerate", "verify"]
 struct Variant {
     name: &'static str,
     service: Service,
+    /// Who takes its events, if anybody does.
+    relay: Option<Relay>,
     measured: [Measured; CALLS.len()],
 }
 
 impl Variant {
     fn new(name: &'static str, builder: Builder) -> Self {
-        Self { name, service: builder.start(), measured: Default::default() }
+        Self { name, service: builder.start(), relay: None, measured: Default::default() }
+    }
+
+    /// With a relay beside it, as `make run` has it.
+    fn with_relay(name: &'static str, builder: Builder) -> Self {
+        let relay = Relay::start();
+        let builder = builder.variable("relay_url", &relay.url());
+        Self { relay: Some(relay), ..Self::new(name, builder) }
     }
 
     fn round(&mut self, connections: usize, numbers: &[String]) {
@@ -178,6 +190,17 @@ impl Variant {
             })
             .collect();
         run(4, &checks, 200);
+        // What is still under way shall not be another variant's burden.
+        if let Some(relay) = &self.relay {
+            let consumed = || relay::metric(relay, "spin_otp_relay_consumed_total");
+            eventually("taking all events", Duration::from_secs(60), || {
+                // Whoever is idle leaves the rest to the next request.
+                drop(self.service.client().resend(&numbers[0]));
+                let before = consumed();
+                thread::sleep(Duration::from_millis(300));
+                consumed() == before
+            });
+        }
     }
 }
 
@@ -185,10 +208,16 @@ fn main() {
     let connections = setting("CONNECTIONS", 32);
     let requests = setting("REQUESTS", 10_000) / ROUNDS;
     let redis = Redis::start();
-    let mut variants = [
-        Variant::new("SQLite", Service::builder().variable("redis_endpoint", "")),
+    let plain = || Service::builder().variable("redis_endpoint", "");
+    let mut variants = vec![
+        Variant::new("SQLite", plain()),
+        Variant::with_relay("SQLite, with a relay", plain()),
         Variant::new("SQLite and Redis", Service::builder().variable("redis_endpoint", &redis.endpoint())),
     ];
+    // Another build to compare with: the spin.toml of another checkout.
+    if let Ok(manifest) = std::env::var("BASELINE") {
+        variants.push(Variant::new("SQLite, baseline", plain().manifest(manifest.as_ref())));
+    }
     for round in 0..ROUNDS {
         let first = u32::try_from(round * requests).expect("a bounded number of requests");
         let numbers: Vec<_> = (first..).take(requests).map(bulk_number).collect();
@@ -213,4 +242,7 @@ fn main() {
             println!("resident memory of the host: {:.0} MB", kib as f64 / 1024.0);
         }
     }
+    drop(variants);
+    relay::time_to_delivery();
+    relay::under_load(setting("EVENTS", 5_000), setting("SECONDS", 10));
 }

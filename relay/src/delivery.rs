@@ -181,7 +181,14 @@ impl Delivery {
         let mut last = None;
         let mut refused_by_all = true;
         let mut open_again = i64::MAX;
-        for route in self.settings.routes(opened.channel) {
+        let routes = self.settings.routes(opened.channel);
+        if routes.is_empty() {
+            return self.failed(
+                due,
+                format!("nobody delivers {channel}: see channels.{channel} in the delivery file"),
+            );
+        }
+        for route in routes {
             let (name, provider) = match route {
                 Route::Inbox => return self.delivered(due, &opened, INBOX),
                 Route::External { name, provider } => (name, provider),

@@ -5,7 +5,7 @@
 //! app_name = "Shop"                    # what users know the sender by; default "spin-otp"
 //! webotp_domain = "shop.example"       # text messages end with the line that lets browsers fill codes in
 //!
-//! [channels]                           # who is asked, in this order; default ["inbox"]
+//! [channels]                           # who is asked, in this order; default ["inbox"], [] for nobody
 //! sms = ["main", "spare"]
 //! email = ["mail"]
 //!
@@ -107,7 +107,7 @@ impl Settings {
         Self::parse(&source, folder, production, &environment).with_context(|| file.display().to_string())
     }
 
-    /// Whom to ask for this channel, one after the other. Never empty.
+    /// Whom to ask for this channel, one after the other. Empty where it is not used.
     pub(crate) fn routes(&self, channel: Channel) -> &[Route] {
         match channel {
             Channel::Sms => &self.sms,
@@ -228,7 +228,6 @@ fn routes(
     production: bool,
 ) -> anyhow::Result<Vec<Route>> {
     let key = format!("channels.{}", channel.as_str());
-    ensure!(!names.is_empty(), "{key}: the list is empty: name who delivers, such as [\"inbox\"]");
     let mut seen = BTreeSet::new();
     names
         .iter()
@@ -419,7 +418,6 @@ mod tests {
                 "webotp_domain: write the bare host name",
             ),
             (channels("voice = []"), "unknown field `voice`, expected `sms` or `email` in `channels`"),
-            (channels("sms = []"), "channels.sms: the list is empty"),
             (
                 channels("sms = \"hunter2\""),
                 "invalid type: string \"…\", expected a sequence in `channels.sms`",
@@ -510,9 +508,12 @@ mod tests {
             error.starts_with("cannot read the delivery file ") && error.contains("delivery.toml"),
             "{error}"
         );
-        std::fs::write(&file, "[channels]\nsms = []").unwrap();
+        std::fs::write(&file, "[channels]\nsms = [\"none\"]").unwrap();
         let error = format!("{:#}", Settings::load(Some(&file), false).unwrap_err());
-        assert!(error.contains("delivery.toml: channels.sms: the list is empty"), "{error}");
+        assert!(error.contains("delivery.toml: channels.sms: there is no [providers.none]"), "{error}");
+        // A channel that is not used.
+        std::fs::write(&file, "[channels]\nemail = []").unwrap();
+        assert!(Settings::load(Some(&file), false).unwrap().routes(Channel::Email).is_empty());
     }
 
     #[test]

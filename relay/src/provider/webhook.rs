@@ -163,7 +163,8 @@ fn outcome(status: StatusCode) -> Result<(), SendError> {
     let status = status.as_u16();
     match status {
         200..=299 => Ok(()),
-        408 | 425 | 429 | 500..=599 => Err(SendError::Temporary(format!("HTTP {status}"))),
+        // A key or an address that is wrong is most often the operator's slip, and mended while codes live.
+        401 | 403 | 404 | 408 | 425 | 429 | 500..=599 => Err(SendError::Temporary(format!("HTTP {status}"))),
         300..=399 => Err(SendError::Permanent(format!("HTTP {status}: redirects are not followed"))),
         _ => Err(SendError::Permanent(format!("HTTP {status}"))),
     }
@@ -352,10 +353,10 @@ mod tests {
         for status in [200, 201, 202, 204] {
             assert_eq!(send(status).await, Ok(()), "{status}");
         }
-        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
+        for status in [401, 403, 404, 408, 425, 429, 500, 502, 503, 504, 599] {
             assert_eq!(send(status).await, Err(SendError::Temporary(format!("HTTP {status}"))));
         }
-        for status in [400, 401, 403, 404, 410, 422] {
+        for status in [400, 402, 410, 422] {
             assert_eq!(send(status).await, Err(SendError::Permanent(format!("HTTP {status}"))));
         }
         requests.lock().unwrap().clear();

@@ -1,7 +1,11 @@
 //! The command line. Every option is an environment variable, too.
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::Resettable,
+    error::{ContextKind, ContextValue},
+};
 use otp_seal::KeyRing;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
@@ -200,6 +204,41 @@ pub(crate) enum SaslMechanism {
     ScramSha512,
 }
 
+impl Arguments {
+    /// What the command line and the environment say; ends the program where that makes no sense.
+    pub(crate) fn read() -> Self {
+        let command = without_empty_variables(Self::command());
+        let parsed = command.clone().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.unwrap_or_else(|error| {
+            if let Some(variable) = variable_behind(&command, &error) {
+                eprintln!("{variable}: {error}");
+                std::process::exit(2);
+            }
+            error.exit()
+        })
+    }
+}
+
+/// A variable that is there and empty is as good as none: Compose and Kubernetes leave such behind.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let command = command.mut_args(|argument| {
+        let empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { argument.env(Resettable::Reset) } else { argument }
+    });
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, without_empty_variables))
+}
+
+/// The variable of the option that an error is about, for whoever has set that and not the option.
+fn variable_behind(command: &clap::Command, error: &clap::Error) -> Option<String> {
+    let ContextValue::String(option) = error.get(ContextKind::InvalidArg)? else { return None };
+    let long = option.split([' ', '=']).next()?.strip_prefix("--")?;
+    let mut argument = command.get_arguments().filter(|argument| argument.get_long() == Some(long));
+    argument
+        .find_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned()))
+        .or_else(|| command.get_subcommands().find_map(|command| variable_behind(command, error)))
+}
+
 /// Fewest characters of a token.
 const MIN_TOKEN: usize = 16;
 
@@ -273,6 +312,35 @@ impl Serve {
 }
 
 impl Kafka {
+    /// Whether what belongs together fits together.
+    pub(crate) fn check(&self) -> Result<()> {
+        for (variable, topic) in [("KAFKA_TOPIC", &self.topic), ("KAFKA_DLQ_TOPIC", &self.dlq_topic)] {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            if !(1..=249).contains(&topic.len()) || !topic.bytes().all(known) || topic.starts_with('.') {
+                bail!("{variable} must be 1 to 249 of A-Z a-z 0-9 . _ -");
+            }
+        }
+        if self.topic == self.dlq_topic {
+            bail!(
+                "KAFKA_DLQ_TOPIC is KAFKA_TOPIC: each dead event would come back as an event; name another"
+            );
+        }
+        let named = !self.sasl_username.is_empty() && !self.sasl_password.is_empty();
+        match self.sasl_mechanism {
+            Some(_) if !named => {
+                bail!(
+                    "KAFKA_SASL_MECHANISM is set, so KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be, too"
+                )
+            }
+            None if !self.sasl_username.is_empty() => {
+                bail!(
+                    "KAFKA_SASL_USERNAME is set, but KAFKA_SASL_MECHANISM is not: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The brokers; none where there is no Kafka.
     pub(crate) fn brokers(&self) -> Result<Vec<String>> {
         let brokers: Vec<_> =
@@ -290,7 +358,6 @@ impl Kafka {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn serve(arguments: &[&str]) -> Serve {
         let all = ["relay", "serve"].iter().chain(arguments);

@@ -1,7 +1,7 @@
 //! Kafka's brokers: reaching them, topics, and records.
 
 use crate::arguments::{Kafka, SaslMechanism};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use otp_events::Record;
 use rskafka::{
     BackoffConfig,
@@ -48,8 +48,8 @@ pub(crate) async fn connect(settings: &Kafka) -> Result<Client> {
     };
     let mut builder =
         ClientBuilder::new(settings.brokers()?).client_id("spin-otp-relay").backoff_config(backoff);
-    if settings.tls {
-        builder = builder.tls_config(Arc::new(tls(settings)?));
+    if let Some(tls) = tls(settings)? {
+        builder = builder.tls_config(Arc::new(tls));
     }
     if let Some(mechanism) = settings.sasl_mechanism {
         let credentials = Credentials::new(settings.sasl_username.clone(), settings.sasl_password.clone());
@@ -62,19 +62,27 @@ pub(crate) async fn connect(settings: &Kafka) -> Result<Client> {
     Ok(builder.build().await?)
 }
 
-/// TLS with the system's certificate authorities, and one more if there is one.
-fn tls(settings: &Kafka) -> Result<rustls::ClientConfig> {
+/// TLS, if it is wanted, with the system's certificate authorities, and one more if there is one.
+pub(crate) fn tls(settings: &Kafka) -> Result<Option<rustls::ClientConfig>> {
+    if !settings.tls {
+        return Ok(None);
+    }
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = &settings.ca_file {
-        let say = || format!("KAFKA_CA_FILE: {} holds no certificate in PEM", file.display());
+        let say =
+            || format!("KAFKA_CA_FILE: {} is no readable file with a certificate in PEM", file.display());
         let certificates = CertificateDer::pem_file_iter(file).with_context(say)?;
+        let before = roots.len();
         for certificate in certificates {
             roots.add(certificate.with_context(say)?).with_context(say)?;
         }
+        if roots.len() == before {
+            bail!(say());
+        }
     }
-    Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(Some(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// Why brokers will never take what was produced; `None` if it can be tried again.

@@ -62,7 +62,10 @@ fn on_this_machine(headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem>
     let loopback = bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
-    let near = peer.ip().to_canonical().is_loopback() && loopback && !forwarded;
+    // A page of somebody else's, in a browser on this machine.
+    let page = headers.contains_key(header::ORIGIN)
+        || headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
+    let near = peer.ip().to_canonical().is_loopback() && loopback && !forwarded && !page;
     if near { Ok(()) } else { Err(Problem::Forbidden) }
 }
 
@@ -90,6 +93,8 @@ mod tests {
             (&[("host", "evil.example:3100")], "127.0.0.1:5"),
             (&[], "127.0.0.1:5"),
             (&[("host", "localhost"), ("x-forwarded-for", "10.0.0.1")], "127.0.0.1:5"),
+            (&[("host", "localhost"), ("origin", "https://evil.example")], "127.0.0.1:5"),
+            (&[("host", "localhost"), ("sec-fetch-site", "cross-site")], "127.0.0.1:5"),
         ] {
             assert!(matches!(callers.near(&headers(fields), peer(address)), Err(Problem::Forbidden)));
             assert!(callers.trusted(&headers(fields), peer(address)).is_err());

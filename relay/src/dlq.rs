@@ -4,7 +4,7 @@ use crate::{
     arguments::{self, Dlq, DlqArguments},
     brokers::{self, DEADLINE, from_kafka, to_kafka},
     dead::{AGAIN, DIED_AT, Dead, REASON},
-    ledger::{Ledger, Read, rfc3339},
+    ledger::{Ledger, Read, parse_rfc3339, rfc3339},
     murmur2::partition_of,
 };
 use anyhow::{Result, bail};
@@ -117,8 +117,9 @@ async fn letters(arguments: &DlqArguments) -> Result<Vec<(Place, Dead)>> {
             next = last.offset + 1;
             letters.extend(records.into_iter().map(|read| {
                 let place = Place::Topic { partition, offset: read.offset };
-                let died_at = read.record.timestamp.timestamp_millis();
+                let written_at = read.record.timestamp.timestamp_millis();
                 let mut record = from_kafka(read.record);
+                let died_at = record.header(DIED_AT).and_then(parse_rfc3339).unwrap_or(written_at);
                 let reason = record.header(REASON).unwrap_or("unknown").to_owned();
                 record.headers.retain(|(name, _)| name != REASON && name != DIED_AT);
                 (place, Dead::new(record, reason, died_at))

@@ -155,6 +155,11 @@ pub(crate) fn rfc3339(millis: i64) -> String {
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
+/// The milliseconds of a moment in RFC 3339.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis())
+}
+
 impl Ledger {
     /// Whether there is a ledger in this folder.
     pub(crate) fn is_in(folder: &Path) -> bool {
@@ -627,9 +632,7 @@ impl<'a> Said<'a> {
         }
         let missing = |name: &str| format!("data.{name} is needed");
         let expires_at = data.expires_at.ok_or_else(|| missing("expiresAt"))?;
-        let expires_at = chrono::DateTime::parse_from_rfc3339(&expires_at)
-            .map_err(|_| "data.expiresAt is not RFC 3339".to_owned())?
-            .timestamp_millis();
+        let expires_at = parse_rfc3339(&expires_at).ok_or("data.expiresAt is not RFC 3339")?;
         data.sealed_otp.ok_or_else(|| missing("sealedOtp"))?;
         data.mobile_number.ok_or_else(|| missing("mobileNumber"))?;
         let delivery = NewDelivery {

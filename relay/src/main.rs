@@ -27,13 +27,12 @@ mod template;
 
 use anyhow::{Result, anyhow};
 use arguments::{Arguments, Command, Dlq, Log, LogFormat};
-use clap::Parser;
 use std::{io::IsTerminal, process::ExitCode};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read();
     let log = match &arguments.command {
         Command::Serve(serve) => &serve.log,
         Command::Dlq { command: Dlq::List(common) | Dlq::Replay { common, .. } } => &common.log,

@@ -2,6 +2,7 @@
 
 use crate::{
     arguments::{Profile, Serve},
+    brokers,
     bus::{Bus, in_process::InProcess, kafka::Kafka},
     callers::Callers,
     component::{self, Component},
@@ -40,10 +41,15 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let token = arguments.token()?;
     let keys = Arc::new(arguments.keys()?);
     let production = arguments.profile == Profile::Production;
-    let settings = Arc::new(Settings::load(arguments.delivery_file(), production)?);
+    let settings =
+        Arc::new(Settings::load(arguments.delivery_file(), production).context("RELAY_DELIVERY_FILE")?);
     let component = arguments.component_url()?.zip(token.clone());
     let component = component.map(|(url, token)| Component::new(url, token)).transpose()?;
-    let brokers = arguments.kafka.brokers()?;
+    let with_kafka = !arguments.kafka.brokers()?.is_empty();
+    if with_kafka {
+        arguments.kafka.check()?;
+        brokers::tls(&arguments.kafka)?;
+    }
 
     let listener = TcpListener::bind(arguments.listen)
         .await
@@ -63,7 +69,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let consumer = Consumer::new(ledger.clone(), Arc::clone(&metrics), Arc::clone(&work));
     let stop = Stop::default();
     let mut tasks = JoinSet::new();
-    let bus = if brokers.is_empty() {
+    let bus = if !with_kafka {
         metrics.bus_up.set(1);
         Bus::InProcess(InProcess::new(consumer))
     } else {

@@ -4,7 +4,7 @@ use crate::{
     bus::{Bus, Kept},
     callers::Callers,
     delivery,
-    ledger::{Ledger, rfc3339},
+    ledger::{Ledger, parse_rfc3339, rfc3339},
     metrics::Metrics,
     problem::Problem,
     settings::Settings,
@@ -114,7 +114,7 @@ async fn take_events(
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
+async fn read(headers: &HeaderMap, body: Body) -> Result<Batch, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > MAX_BATCH_BYTES) {
         return Err(Problem::TooLarge);
@@ -125,18 +125,28 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
     })?;
     let bytes = bytes.to_bytes();
     let batch: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| Problem::NoBatch)?;
-    if batch.len() > MAX_BATCH_EVENTS { Err(Problem::TooLarge) } else { Ok(batch) }
+    if batch.len() > MAX_BATCH_EVENTS {
+        return Err(Problem::TooLarge);
+    }
+    // Where all of them are small together, none is large.
+    Ok(Batch { sized: bytes.len() > MAX_EVENT, events: batch })
 }
 
-async fn publish(face: &Face, batch: Vec<Value>) -> Result<Answer, Problem> {
+/// What came in.
+struct Batch {
+    events: Vec<Value>,
+    /// Whether any of them can be too large.
+    sized: bool,
+}
+
+async fn publish(face: &Face, batch: Batch) -> Result<Answer, Problem> {
     let mut answer = Answer::default();
-    let mut events = Vec::with_capacity(batch.len());
-    let mut indices = Vec::with_capacity(batch.len());
-    for (index, value) in batch.into_iter().enumerate() {
+    let mut events = Vec::with_capacity(batch.events.len());
+    let mut indices = Vec::with_capacity(batch.events.len());
+    for (index, value) in batch.events.into_iter().enumerate() {
         let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-        let size = value.get("data").map_or(0, |data| data.to_string().len());
-        let read = if size > MAX_EVENT {
-            Err(format!("its data has more than {MAX_EVENT} bytes"))
+        let read = if batch.sized && value.to_string().len() > MAX_EVENT {
+            Err(format!("it has more than {MAX_EVENT} bytes"))
         } else {
             Event::read(value).map_err(|malformed| malformed.to_string())
         };
@@ -229,10 +239,6 @@ async fn show_inbox(
         .take(limit)
         .collect();
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(messages)).into_response())
-}
-
-fn parse_rfc3339(text: &str) -> Option<i64> {
-    chrono::DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis())
 }
 
 /// `GET /deliveries/{otpId}`: what became of a code, newest first.

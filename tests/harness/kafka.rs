@@ -193,6 +193,15 @@ impl Kafka {
         output_of(&mut command);
     }
 
+    /// Has Kafka's own Java client write so many records of random text in a transaction, whose end leaves
+    /// a mark in the topic that is no record.
+    pub fn produce_in_transaction(&self, topic: &str, count: u32) {
+        let mut command = self.tool("org.apache.kafka.tools.ProducerPerformance");
+        command.args(["--topic", topic, "--num-records", &count.to_string(), "--record-size", "10"]);
+        command.args(["--throughput", "-1", "--transactional-id", "transaction"]);
+        output_of(&mut command);
+    }
+
     /// One of Kafka's own tools, against this broker.
     fn tool(&self, class: &str) -> Command {
         let mut command = java();

@@ -57,6 +57,9 @@ pub enum Malformed {
     /// Not an object with the attributes that CloudEvents requires as strings.
     #[error("not a CloudEvent: it needs specversion, id, source and type, as strings")]
     Form,
+    /// A record whose value is no JSON.
+    #[error("the data is not JSON")]
+    Data,
     /// Another version of CloudEvents.
     #[error("specversion is not {SPEC_VERSION}")]
     Version,

@@ -96,7 +96,7 @@ impl Record {
         }
         event.extensions = extensions;
         if !self.value.is_empty() {
-            event.data = Some(serde_json::from_slice(&self.value).map_err(|_| Malformed::Form)?);
+            event.data = Some(serde_json::from_slice(&self.value).map_err(|_| Malformed::Data)?);
         }
         Event::read(serde_json::to_value(event).map_err(|_| Malformed::Form)?)
     }
@@ -145,7 +145,7 @@ mod tests {
     fn what_is_no_event_is_refused() {
         let record = Record::from(&event());
         assert_eq!(Record { headers: Vec::new(), ..record.clone() }.event(), Err(Malformed::Version));
-        assert_eq!(Record { value: b"no json".to_vec(), ..record }.event(), Err(Malformed::Form));
+        assert_eq!(Record { value: b"no json".to_vec(), ..record }.event(), Err(Malformed::Data));
     }
 
     proptest! {

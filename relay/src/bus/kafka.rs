@@ -42,6 +42,13 @@ const MAX_WAIT: i32 = 500;
 /// Most bytes that are read at once from a partition.
 const FETCH_BYTES: i32 = 2 * 1024 * 1024;
 
+/// What the library says of the mark that a transaction leaves behind, which is no record and which it
+/// cannot decode.
+const MARKER: &str = "control batch";
+
+/// So few bytes that a broker gives a single batch.
+const ONE_BATCH: i32 = 2;
+
 /// Most bytes that are produced at once: well below the megabyte that brokers take by default.
 const PRODUCE_BYTES: usize = 600 * 1024;
 
@@ -163,12 +170,21 @@ impl Kafka {
 
     /// Reaches the brokers, makes missing topics, and then produces and consumes until told to stop.
     pub(crate) async fn run(self: Arc<Self>, consumer: Consumer, stop: Stop) {
+        let mut attempts = 0_u32;
         let partitions = loop {
-            match timeout(DEADLINE * 2, self.connect()).await {
+            let reason = match timeout(DEADLINE * 2, self.connect()).await {
                 Ok(Ok(partitions)) => break partitions,
-                Ok(Err(error)) => tracing::warn!("the brokers cannot be reached: {error:#}; trying again"),
-                Err(_) => tracing::warn!("the brokers do not answer; trying again"),
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => "no answer".to_owned(),
+            };
+            // Once is news; after that, now and then.
+            if attempts.is_multiple_of(30) {
+                tracing::warn!(
+                    "the brokers cannot be reached, trying again; check KAFKA_BROKERS, KAFKA_TLS, KAFKA_CA_FILE \
+                     and KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD: {reason}"
+                );
             }
+            attempts += 1;
             tokio::select! {
                 () = sleep(RECONNECT) => {}
                 () = stop.stopped() => return,
@@ -357,7 +373,8 @@ impl Kafka {
     async fn consume(self: Arc<Self>, partition: i32, consumer: Consumer, stop: Stop) {
         let topic = self.settings.topic.clone();
         let lag = self.metrics.lag.with_label_values(&[&partition.to_string()]);
-        let mut reader = Reader { topic, partition, open: None, next: None, lag, strikes: 0 };
+        let mut reader =
+            Reader { topic, partition, open: None, next: None, lag, bytes: FETCH_BYTES, strikes: 0 };
         loop {
             let read = tokio::select! {
                 read = reader.read(&self, &consumer) => read,
@@ -392,7 +409,9 @@ struct Reader {
     open: Option<PartitionClient>,
     next: Option<i64>,
     lag: prometheus::IntGauge,
-    /// How often in a row the record that comes next could not be decoded.
+    /// How much is fetched at once: less where something cannot be decoded.
+    bytes: i32,
+    /// How often in a row the batch that comes next could not be decoded.
     strikes: u32,
 }
 
@@ -429,7 +448,7 @@ impl Reader {
             },
         };
         self.next = Some(next);
-        let fetching = opened.fetch_records(next, 1..FETCH_BYTES, MAX_WAIT);
+        let fetching = opened.fetch_records(next, 1..self.bytes, MAX_WAIT);
         let (records, end) = match timeout(DEADLINE, fetching).await? {
             Ok(fetched) => fetched,
             Err(Error::ServerError { protocol_error: ProtocolError::OffsetOutOfRange, .. }) => {
@@ -454,7 +473,7 @@ impl Reader {
             Err(error) => return Err(error.into()),
         };
         kafka.mark(self.partition, true);
-        self.strikes = 0;
+        (self.bytes, self.strikes) = (FETCH_BYTES, 0);
         let after = records.last().map(|last| last.offset + 1);
         self.lag.set((end - after.unwrap_or(next)).max(0));
         if after.is_none() && end > next {
@@ -476,12 +495,22 @@ impl Reader {
     }
 
     /// Leaves a record behind that cannot be decoded again and again, and says so: it shall not hold up
-    /// the rest.
+    /// the rest. What stands in front of it is read first: a broker always gives one batch whole, however
+    /// little is asked for, and no second one.
     async fn step_over(&mut self, consumer: &Consumer, reason: &str) -> Result<()> {
+        self.open = None;
+        if self.bytes > ONE_BATCH {
+            self.bytes = ONE_BATCH;
+            return Ok(());
+        }
         self.strikes += 1;
         let Some(offset) = self.next.filter(|_| self.strikes >= STRIKES) else {
             bail!("what comes next cannot be decoded: {reason}");
         };
+        if reason.contains(MARKER) {
+            self.strikes = 0;
+            return self.take(consumer, offset + 1, &[]).await;
+        }
         tracing::error!(
             partition = self.partition,
             offset,
@@ -497,7 +526,6 @@ impl Reader {
         self.take(consumer, offset + 1, &[Read::Dead(dead)]).await?;
         // Records that were written together are sent together: the next one most likely fails as well.
         self.strikes = STRIKES - 1;
-        self.open = None;
         Ok(())
     }
 }

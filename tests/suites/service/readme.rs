@@ -1,6 +1,6 @@
 //! What the README shows is what happens.
 
-use harness::{Client, Service, repository};
+use harness::{Client, Relay, Service, repository};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -41,8 +41,10 @@ fn curl(client: &Client, command: &str) -> Value {
 
 #[test]
 fn every_command_of_the_readme_answers_as_printed() {
-    // As printed: without a cache.
-    let service = Service::builder().variable("redis_endpoint", "").start();
+    // As `make run` has it: with a relay, and without a cache.
+    let relay = Relay::start();
+    let service =
+        Service::builder().variable("redis_endpoint", "").variable("relay_url", &relay.url()).start();
     let client = service.client();
     let commands = console(&readme());
     assert!(commands.len() > 5);

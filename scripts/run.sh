@@ -5,8 +5,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 : "${LISTEN:=127.0.0.1:3000}" "${STATE_DIR:=.spin}" "${HOST:=embedded}" "${RELAY_LISTEN:=127.0.0.1:3100}"
-url=http://$LISTEN
-relay_url=http://$RELAY_LISTEN
+# here HOST:PORT: how this machine reaches what listens there, also where it listens everywhere.
+here() {
+  case "$1" in
+    0.0.0.0:*) echo "127.0.0.1:${1##*:}" ;;
+    '[::]:'*) echo "[::1]:${1##*:}" ;;
+    *) echo "$1" ;;
+  esac
+}
+service=$(here "$LISTEN")
+url=http://$service
+relay_url=http://$(here "$RELAY_LISTEN")
 
 # redis://[user[:password]@]host[:port][/database]: Spin wants the place and the credentials apart.
 if [ -n "${REDIS_URL:-}" ]; then
@@ -91,9 +100,9 @@ ask() {
 try_it() {
   local ready
   for _ in $(seq 300); do
-    if answers "$LISTEN"; then
+    if answers "$service"; then
       # What is wrong with the configuration is said now, and not at somebody's first request.
-      ready=$(ask "$LISTEN" /readyz)
+      ready=$(ask "$service" /readyz)
       case "$ready" in
         *'"code":"misconfigured"'*)
           printf '\nNot ready: %s\n' "$(sed -n 's/.*"detail":"\([^"]*\)".*/\1/p' <<<"$ready")"
@@ -141,7 +150,7 @@ trap end INT TERM
 
 # Something that listens there already would answer in its place.
 hint=
-if ! answers "$LISTEN"; then
+if ! answers "$service"; then
   try_it &
   hint=$!
 fi

@@ -11,6 +11,7 @@ mod cache;
 mod config;
 mod deadline;
 mod dependencies;
+mod endpoint;
 mod environment;
 mod error;
 mod event;

@@ -1,6 +1,6 @@
 //! The relay, over HTTP: it takes events and hands them to Kafka.
 
-use crate::deadline;
+use crate::{deadline, endpoint::Endpoint};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use otp_events::{Answer, BATCH_CONTENT_TYPE};
@@ -53,26 +53,20 @@ impl Token {
 pub(crate) struct Away(pub(crate) String);
 
 impl Relay {
-    /// From `http://host:port` or `https://host:port`. There is no path: Spin refuses one in
-    /// `allowed_outbound_hosts`, where it stands as it is.
+    /// From `http://host:port` or `https://host:port`.
     pub(crate) fn new(url: &str, token: Option<Token>, allow_plaintext: bool) -> Result<Self, &'static str> {
         const FORM: &str = "must be http://host:port or https://host:port, without a path";
         let url = url.strip_suffix('/').unwrap_or(url);
-        let (scheme, place) = url.split_once("://").ok_or(FORM)?;
-        let (host, port) = place.rsplit_once(':').ok_or(FORM)?;
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-        if host.is_empty() || !host.chars().all(known) || port.parse::<u16>().is_err() {
-            return Err(FORM);
-        }
-        match (scheme, is_loopback(host)) {
+        let endpoint = Endpoint::parse(url).ok_or(FORM)?;
+        match (endpoint.scheme, endpoint.is_loopback()) {
             ("http" | "https", true) => {}
-            ("https", false) if token.is_some() => {}
-            ("http", false) if allow_plaintext && token.is_some() => {}
             ("http" | "https", false) if token.is_none() => {
                 return Err(
                     "names another machine, so relay_token must be set, to what the relay has as its RELAY_TOKEN",
                 );
             }
+            ("https", false) => {}
+            ("http", false) if allow_plaintext => {}
             ("http", false) => {
                 return Err(
                     "must be https://, or set allow_plaintext_relay to true where the network is trusted",
@@ -130,11 +124,4 @@ impl Relay {
             Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| away(&error))?;
         serde_json::from_slice(&body.to_bytes()).map_err(|_| away(&"its answer is not the one of a relay"))
     }
-}
-
-/// Whether the host is this very machine: `localhost`, 127.0.0.0/8 or ::1.
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -4,7 +4,7 @@
 //! scripts stand in `redis/`, one file each.
 
 use super::away;
-use crate::{deadline, environment::Environment};
+use crate::{deadline, endpoint::Endpoint, environment::Environment};
 use otp_core::{
     Breaker, OtpVersion,
     ports::{CachedCode, Clock},
@@ -23,8 +23,7 @@ use std::{
 pub(crate) struct Address(String);
 
 impl Address {
-    /// From the endpoint `redis://host:port` and what goes with it. The endpoint has no credentials and
-    /// no path: Spin refuses those in `allowed_outbound_hosts`, where it stands as it is.
+    /// From the endpoint `redis://host:port` and what goes with it.
     pub(crate) fn new(
         endpoint: &str,
         username: &str,
@@ -33,17 +32,12 @@ impl Address {
     ) -> Result<Self, &'static str> {
         const FORM: &str =
             "must be redis://host:port; user, password and database have variables of their own";
-        let place = endpoint.strip_prefix("redis://").ok_or(FORM)?;
-        let (host, port) = place.rsplit_once(':').ok_or(FORM)?;
-        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-        if host.is_empty() || !host.chars().all(known) || port.parse::<u16>().is_err() {
-            return Err(FORM);
-        }
+        let endpoint = Endpoint::parse(endpoint).filter(|endpoint| endpoint.scheme == "redis").ok_or(FORM)?;
         let credentials = match (username, password) {
             ("", "") => String::new(),
             _ => format!("{}:{}@", percent_encoded(username), percent_encoded(password)),
         };
-        Ok(Self(format!("redis://{credentials}{place}/{database}")))
+        Ok(Self(format!("redis://{credentials}{}/{database}", endpoint.place)))
     }
 }
 

@@ -4,7 +4,10 @@
 use crate::{ledger::Ledger, metrics::Metrics, stop::Stop};
 use anyhow::Result;
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use url::Url;
 
 /// How long an answer may take.
@@ -50,12 +53,15 @@ impl Component {
         serde_json::from_slice(&response.bytes().await.ok()?).ok()
     }
 
-    /// Has it push what waits, and notes what is left.
+    /// Has it push what waits, as long as that helps, and notes what is left.
     async fn flush(&self, metrics: &Metrics) {
-        if let Some(counts) = self.ask("/internal/outbox/flush").await {
+        while let Some(counts) = self.ask("/internal/outbox/flush").await {
             let count = |name| counts.get(name).copied().unwrap_or_default();
             metrics.outbox_waiting.set(count("waiting"));
             metrics.outbox_dead.set(count("dead"));
+            if count("waiting") == 0 || count("published") == 0 {
+                break;
+            }
         }
     }
 
@@ -89,20 +95,27 @@ pub(crate) async fn run(
     component: Option<Component>,
     ledger: Ledger,
     metrics: Arc<Metrics>,
+    bus_is_back: Arc<Notify>,
     (flush, purge): (Duration, Duration),
     remember: Duration,
     stop: Stop,
 ) {
+    let ask_to_flush = async || {
+        if let Some(component) = &component {
+            tokio::select! {
+                () = component.flush(&metrics) => {}
+                () = stop.stopped() => {}
+            }
+        }
+    };
     let (mut flush, mut purge) = (interval(flush), interval(purge));
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = flush.tick() => {
-                if let Some(component) = &component {
-                    component.flush(&metrics).await;
-                }
-            }
+            _ = flush.tick() => ask_to_flush().await,
+            // What was turned away while the brokers were away has waited long enough.
+            () = bus_is_back.notified() => ask_to_flush().await,
             _ = purge.tick() => {
                 let cleaning = async {
                     if let Some(component) = &component {

@@ -66,6 +66,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
 
     let metrics = Arc::new(Metrics::new()?);
     let work = Arc::new(Notify::new());
+    let bus_is_back = Arc::new(Notify::new());
     let consumer = Consumer::new(ledger.clone(), Arc::clone(&metrics), Arc::clone(&work));
     let stop = Stop::default();
     let mut tasks = JoinSet::new();
@@ -73,7 +74,8 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         metrics.bus_up.set(1);
         Bus::InProcess(InProcess::new(consumer))
     } else {
-        let kafka = Arc::new(Kafka::new(arguments.kafka.clone(), Arc::clone(&metrics)));
+        let kafka =
+            Arc::new(Kafka::new(arguments.kafka.clone(), Arc::clone(&metrics), Arc::clone(&bus_is_back)));
         tasks.spawn(Arc::clone(&kafka).run(consumer, stop.clone()));
         Bus::Kafka(kafka)
     };
@@ -92,6 +94,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         component,
         ledger.clone(),
         Arc::clone(&metrics),
+        bus_is_back,
         times,
         arguments.remember(),
         stop.clone(),

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -74,6 +74,8 @@ pub(crate) struct Kafka {
     /// Partitions that cannot be written to or read. One of them closes nothing but itself.
     down: Mutex<BTreeSet<i32>>,
     up: AtomicBool,
+    /// Told whenever the brokers are there again.
+    back: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -90,13 +92,14 @@ struct Pending {
 }
 
 impl Kafka {
-    pub(crate) fn new(settings: arguments::Kafka, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(settings: arguments::Kafka, metrics: Arc<Metrics>, back: Arc<Notify>) -> Self {
         Self {
             settings,
             producers: OnceLock::new(),
             client: RwLock::new(None),
             down: Mutex::default(),
             up: AtomicBool::new(false),
+            back,
             metrics,
         }
     }
@@ -123,6 +126,7 @@ impl Kafka {
         if self.up.swap(up, Ordering::Relaxed) != up {
             if up {
                 tracing::info!("the brokers are there");
+                self.back.notify_one();
             } else {
                 tracing::warn!("the brokers are away; events wait where they are");
             }

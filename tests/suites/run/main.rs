@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use harness::{Client, eventually, number, repository, unused_address};
+use harness::{Client, Kafka, eventually, number, repository, unused_address};
 use std::{
     fs::File,
     os::unix::process::CommandExt,
@@ -112,6 +112,19 @@ fn one_command_serves_the_whole_flow_and_ctrl_c_ends_it() {
     assert!(run.wait().success(), "{}", run.log());
     assert!(run.is_gone());
     assert!(!run.log().contains(made["otp"].as_str().unwrap()), "a code in the log");
+}
+
+#[test]
+fn with_brokers_named_events_go_over_kafka() {
+    let kafka = Kafka::start();
+    let run = Run::start(&[("KAFKA_BROKERS", kafka.brokers())]);
+    let made = run.service.generate(&number());
+    let inbox = || run.relay.get("/inbox").expect(200);
+    eventually("delivering", SOON, || !inbox().as_array().unwrap().is_empty());
+    assert_eq!(inbox()[0]["otp"], made["otp"]);
+    let records = kafka.records("otp-events");
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0].header("ce_id"), inbox()[0]["eventId"].as_str());
 }
 
 #[test]

@@ -240,6 +240,11 @@ fn what_somebody_has_claimed_is_left_to_it_for_a_moment_and_no_longer() {
     let client = service.client();
     client.generate(&number());
     let database = Connection::open(service.database()).unwrap();
+    // The push after the answer found nobody, and has given its claim up.
+    eventually("giving up", SOON, || {
+        let given_up = "SELECT count(*) FROM outbox WHERE tries > 0 AND claimed_until = 0";
+        database.query_row(given_up, [], |row| row.get::<_, i64>(0)).unwrap() == 1
+    });
     let claim_until = |when: &str| {
         let until =
             format!("UPDATE outbox SET claimed_until = (julianday('now', '{when}') - 2440587.5) * 86400000");

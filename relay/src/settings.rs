@@ -393,6 +393,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_readme_works() {
+        let (_, example) = include_str!("../../README.md").split_once("```toml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let environment = |_: &str| Some("hunter2-0123456789abcdef".to_owned());
+        let settings = Settings::parse(example, Path::new(""), true, &environment).unwrap();
+        assert_eq!(names(&settings, Channel::Sms), ["gateway", "spare"]);
+        assert_eq!(names(&settings, Channel::Email), ["mail"]);
+    }
+
+    #[test]
     fn what_is_built_in_needs_no_table() {
         let settings = parse("[channels]\nsms = [\"log\", \"inbox\"]", false).unwrap();
         assert_eq!(names(&settings, Channel::Sms), ["log", "inbox"]);

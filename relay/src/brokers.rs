@@ -1,7 +1,10 @@
 //! Kafka's brokers: reaching them, topics, and records.
 
-use crate::arguments::{Kafka, SaslMechanism};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::{
+    arguments::{Kafka, SaslMechanism},
+    provider::certificates,
+};
+use anyhow::{Context, Result, anyhow};
 use otp_events::Record;
 use rskafka::{
     BackoffConfig,
@@ -67,19 +70,11 @@ pub(crate) fn tls(settings: &Kafka) -> Result<Option<rustls::ClientConfig>> {
     if !settings.tls {
         return Ok(None);
     }
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = &settings.ca_file {
-        let say =
-            || format!("KAFKA_CA_FILE: {} is no readable file with a certificate in PEM", file.display());
-        let certificates = CertificateDer::pem_file_iter(file).with_context(say)?;
-        let before = roots.len();
-        for certificate in certificates {
-            roots.add(certificate.with_context(say)?).with_context(say)?;
-        }
-        if roots.len() == before {
-            bail!(say());
+        for certificate in certificates(file).context("KAFKA_CA_FILE")? {
+            roots.add(certificate).context("KAFKA_CA_FILE")?;
         }
     }
     Ok(Some(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))

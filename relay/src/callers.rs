@@ -1,6 +1,6 @@
 //! Who may ask for what.
 
-use crate::problem::Problem;
+use crate::{problem::Problem, provider::is_loopback};
 use axum::http::{HeaderMap, header};
 use std::net::SocketAddr;
 use subtle::ConstantTimeEq;
@@ -58,14 +58,11 @@ fn on_this_machine(headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem>
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let loopback = bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
     // A page of somebody else's, in a browser on this machine.
     let page = headers.contains_key(header::ORIGIN)
         || headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
-    let near = peer.ip().to_canonical().is_loopback() && loopback && !forwarded && !page;
+    let near = peer.ip().to_canonical().is_loopback() && is_loopback(name) && !forwarded && !page;
     if near { Ok(()) } else { Err(Problem::Forbidden) }
 }
 

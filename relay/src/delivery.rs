@@ -5,7 +5,7 @@ use crate::{
     message::Message,
     metrics::Metrics,
     provider::{self, Provider, SendError},
-    settings::{Route, Settings},
+    settings::{INBOX, Route, Settings},
     stop::Stop,
     template::RenderInput,
 };
@@ -40,9 +40,6 @@ const BACKOFF: (i64, i64) = (1_000, 60_000);
 
 /// How long rounds may go on after the relay was told to end.
 const DRAIN: Duration = Duration::from_secs(12);
-
-/// Name of the inbox, as in the settings.
-pub(crate) const INBOX: &str = "inbox";
 
 /// Delivers what the ledger says is due.
 #[derive(Debug, Clone)]

@@ -57,20 +57,20 @@ fn idempotency_key(message: &Message) -> Result<&str, SendError> {
 }
 
 /// Whether what is sent to `host` stays on this machine, so that it may go unencrypted.
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The authorities to trust beside those of the system: the certificates of a PEM file, at least one.
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let pem = std::fs::read(file).with_context(|| format!("ca_file: cannot read {}", file.display()))?;
+pub(crate) fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .with_context(|| format!("ca_file: {} is not PEM", file.display()))?;
+        .with_context(|| format!("{} is not PEM", file.display()))?;
     anyhow::ensure!(
         !certificates.is_empty(),
-        "ca_file: there is no certificate in {}: it needs a PEM block BEGIN CERTIFICATE",
+        "there is no certificate in {}: it needs a PEM block BEGIN CERTIFICATE",
         file.display()
     );
     Ok(certificates)

@@ -7,11 +7,11 @@ use crate::{
     callers::Callers,
     component::{self, Component},
     consumer::Consumer,
-    delivery::{Delivery, INBOX},
+    delivery::Delivery,
     ledger::Ledger,
     metrics::Metrics,
     server::{self, Face},
-    settings::Settings,
+    settings::{INBOX, Settings},
     stop::Stop,
 };
 use anyhow::{Context, Result, bail};

@@ -57,7 +57,8 @@ use std::{
     sync::Arc,
 };
 
-const INBOX: &str = "inbox";
+/// The provider that keeps messages in the ledger, for whoever tries this out.
+pub(crate) const INBOX: &str = "inbox";
 const LOG: &str = "log";
 
 /// One who is asked to bring a message to its user.

@@ -261,7 +261,8 @@ fn enhanced_code(answer: &str) -> Option<&str> {
 fn tls(host: &str, table: &SmtpTable, folder: &Path) -> anyhow::Result<TlsParameters> {
     let mut tls = TlsParameters::builder(host.to_owned());
     if let Some(file) = &table.ca_file {
-        for certificate in certificates(&folder.join(file))? {
+        let certificates = certificates(&folder.join(file)).map_err(|error| anyhow!("ca_file: {error:#}"))?;
+        for certificate in certificates {
             let certificate = Certificate::from_der(certificate.to_vec())
                 .map_err(|error| anyhow!("ca_file: {}", root_cause(&error)))?;
             tls = tls.add_root_certificate(certificate);

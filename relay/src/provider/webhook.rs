@@ -234,7 +234,8 @@ fn key(secret: Option<&str>) -> anyhow::Result<Hmac<Sha256>> {
 /// Whom to trust: the system's authorities and those of `ca_file`.
 fn roots(scheme: &str, ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in ca_file.map(certificates).transpose()?.unwrap_or_default() {
+    let trusted = ca_file.map(certificates).transpose().map_err(|error| anyhow!("ca_file: {error:#}"))?;
+    for certificate in trusted.unwrap_or_default() {
         roots.add(certificate).context("ca_file: there is a certificate in it that is none")?;
     }
     if scheme == "https" {

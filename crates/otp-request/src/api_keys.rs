@@ -175,3 +175,153 @@ fn sent(headers: &HeaderMap) -> Result<&[u8], Denied> {
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field_line::sent;
+    use proptest::prelude::*;
+
+    fn hash(key: &str) -> String {
+        hex::encode(sha256(key.as_bytes()))
+    }
+
+    fn keys(list: &str) -> ApiKeys {
+        list.parse().unwrap()
+    }
+
+    /// What a caller hears that sends this in `Authorization`.
+    fn ask<'a>(keys: &'a ApiKeys, authorization: &str, scope: Scope) -> Result<&'a str, Denied> {
+        keys.authorise(&sent::lines(&[("authorization", authorization)]), scope)
+    }
+
+    #[test]
+    fn a_key_does_what_its_scopes_let_it() {
+        let keys = keys(&format!("shop:send+verify:{},ops:admin:{}", hash("s3cret"), hash("0ther")));
+        assert_eq!(ask(&keys, "Bearer s3cret", Scope::Send), Ok("shop"));
+        assert_eq!(ask(&keys, "Bearer s3cret", Scope::Verify), Ok("shop"));
+        assert_eq!(ask(&keys, "Bearer s3cret", Scope::Admin), Err(Denied::Scope));
+        assert_eq!(ask(&keys, "Bearer 0ther", Scope::Admin), Ok("ops"));
+        assert_eq!(
+            ask(&keys, "Bearer 0ther", Scope::Send),
+            Err(Denied::Scope),
+            "admin is a scope beside them"
+        );
+    }
+
+    #[test]
+    fn the_hash_is_what_sha256sum_prints() {
+        // printf %s correct-horse | sha256sum
+        let printed = "9dca666eb54730714630d1519264a7bf1eeaad00b8f2edc90d3ecbfad928d163";
+        for digits in [printed, &printed.to_uppercase()] {
+            let keys = keys(&format!("shop:send:{digits}"));
+            assert_eq!(ask(&keys, "Bearer correct-horse", Scope::Send), Ok("shop"));
+        }
+    }
+
+    #[test]
+    fn while_a_key_rotates_both_are_good_under_one_name() {
+        let both = keys(&format!("shop:send:{}, shop:send+verify:{}", hash("old"), hash("new")));
+        assert_eq!(ask(&both, "Bearer old", Scope::Send), Ok("shop"));
+        assert_eq!(ask(&both, "Bearer new", Scope::Verify), Ok("shop"));
+        assert_eq!(ask(&both, "Bearer old", Scope::Verify), Err(Denied::Scope), "each with its own scopes");
+    }
+
+    #[test]
+    fn a_key_is_read_as_rfc_6750_writes_it() {
+        let keys = keys(&format!("shop:send:{}", hash("s3cret")));
+        for authorization in ["Bearer s3cret", "bearer s3cret", "BEARER  s3cret", "Bearer s3cret "] {
+            assert_eq!(ask(&keys, authorization, Scope::Send), Ok("shop"), "{authorization}");
+        }
+        for authorization in
+            ["", " ", "Bearer", "Bearer ", "s3cret", "Basic czNjcmV0", "Bearers3cret", "Bearer\ts3cret"]
+        {
+            assert_eq!(ask(&keys, authorization, Scope::Send), Err(Denied::NoKey), "{authorization}");
+        }
+        for authorization in
+            ["Bearer s3cre", "Bearer S3CRET", "Bearer s3cret, Bearer s3cret", "Bearer \"s3cret\"", "Bearer é"]
+        {
+            assert_eq!(ask(&keys, authorization, Scope::Send), Err(Denied::UnknownKey), "{authorization}");
+        }
+        assert_eq!(keys.authorise(&HeaderMap::new(), Scope::Send), Err(Denied::NoKey));
+        let twice = sent::lines(&[("authorization", "Bearer s3cret"), ("authorization", "Bearer s3cret")]);
+        assert_eq!(keys.authorise(&twice, Scope::Send), Err(Denied::UnknownKey));
+        assert_eq!(ask(&keys, &format!("Bearer {}", hash("s3cret")), Scope::Send), Err(Denied::UnknownKey));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_list_is_said_without_repeating_it() {
+        use InvalidApiKeys::{DuplicateKey, Empty, EmptyKey, Form, Hash, Name, Scopes};
+        let (one, two) = (&*hash("one"), &*hash("two"));
+        for (list, error) in [
+            (String::new(), Empty),
+            (" , ".to_owned(), Empty),
+            (one.to_owned(), Form(1)),
+            (format!("shop:{one}"), Form(1)),
+            (format!("shop:send:{one}:"), Form(1)),
+            (format!("a:send:{one},{two}"), Form(2)),
+            (format!(":send:{one}"), Name(1)),
+            (format!("a b:send:{one}"), Name(1)),
+            (format!("é:send:{one}"), Name(1)),
+            (format!("{}:send:{one}", "x".repeat(65)), Name(1)),
+            (format!("a::{one}"), Scopes(1)),
+            (format!("a:send+:{one}"), Scopes(1)),
+            (format!("a:SEND:{one}"), Scopes(1)),
+            (format!("a:send,verify:{one}"), Form(1)),
+            (format!("a:send+send:{one}"), Scopes(1)),
+            (format!("a:all:{one}"), Scopes(1)),
+            (format!("a:send:{one},b:send:{}", &two[1..]), Hash(2)),
+            (format!("a:send:{one}0"), Hash(1)),
+            ("a:send:s3cret".to_owned(), Hash(1)),
+            (format!("a:send:{}", "g".repeat(64)), Hash(1)),
+            (format!("a:send:{}", "é".repeat(32)), Hash(1)),
+            (format!("a:send:{}", hash("")), EmptyKey(1)),
+            (format!("a:send:{one},b:send:{}", hash("\n")), EmptyKey(2)),
+            (format!("a:send:{one},b:send:{two},c:verify:{}", one.to_uppercase()), DuplicateKey(1, 3)),
+        ] {
+            let found = list.parse::<ApiKeys>().unwrap_err();
+            assert_eq!(found, error, "{list}");
+            let text = found.to_string();
+            assert!(!text.contains(one) && !text.contains(two) && !text.contains("s3cret"), "{text}");
+        }
+        let hint = InvalidApiKeys::Hash(2).to_string();
+        assert!(hint.starts_with("entry 2 ") && hint.contains("printf %s \"$KEY\" | sha256sum"), "{hint}");
+    }
+
+    #[test]
+    fn only_names_are_printable() {
+        let keys = keys(&format!("shop:send:{}", hash("s3cret")));
+        assert_eq!(format!("{keys:?}"), "[\"shop\"]");
+    }
+
+    proptest! {
+        #[test]
+        fn each_key_is_known_by_its_name_and_no_other_key_is(
+            known in prop::collection::btree_set("[!-~]{1,24}", 1..8), other in "[!-~]{1,24}",
+        ) {
+            let list: Vec<_> =
+                known.iter().enumerate().map(|(i, key)| format!("k{i}:verify:{}", hash(key))).collect();
+            let keys = keys(&list.join(","));
+            for (i, key) in known.iter().enumerate() {
+                prop_assert_eq!(ask(&keys, &format!("Bearer {key}"), Scope::Verify), Ok(&*format!("k{i}")));
+                prop_assert_eq!(ask(&keys, &format!("Bearer {key}"), Scope::Send), Err(Denied::Scope));
+            }
+            if !known.contains(&other) {
+                let denied = ask(&keys, &format!("Bearer {other}"), Scope::Verify);
+                prop_assert_eq!(denied, Err(Denied::UnknownKey));
+            }
+        }
+
+        #[test]
+        fn fields_of_any_kind_never_panic_nor_open_anything(value in sent::value()) {
+            let keys = keys(&format!("shop:send:{}", hash("a key that was drawn at random")));
+            let headers = sent::lines(&[("authorization", value)]);
+            prop_assert!(keys.authorise(&headers, Scope::Send).is_err());
+        }
+
+        #[test]
+        fn lists_of_any_kind_never_panic(list in "([a-z:+,]|send|[0-9a-f]{64}|.){0,20}") {
+            let _ = list.parse::<ApiKeys>();
+        }
+    }
+}

@@ -26,3 +26,48 @@ pub(crate) fn decimal(text: &str) -> Option<u16> {
 pub(crate) fn bracketed(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_port_is_told_from_the_colons_of_an_address() {
+        for (authority, parts) in [
+            ("localhost", Some(("localhost", None))),
+            ("localhost:3000", Some(("localhost", Some(3000)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("[::1]:3000", Some(("[::1]", Some(3000)))),
+            ("", Some(("", None))),
+            ("localhost:", None),
+            ("localhost:+80", None),
+            ("localhost:65536", None),
+            ("localhost:80:80", None),
+            ("::1", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[::1]3000", None),
+        ] {
+            assert_eq!(split(authority), parts, "{authority}");
+        }
+        assert_eq!(bracketed("[::1]"), Some(Ipv6Addr::LOCALHOST));
+        for no in ["::1", "[::1", "[[::1]]", "[127.0.0.1]", "[]"] {
+            assert_eq!(bracketed(no), None, "{no}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_split_can_be_joined(authority in "[a-z\\[\\]:0-9é.]{0,12}") {
+            match split(&authority) {
+                Some((host, None)) => prop_assert_eq!(host, &authority),
+                Some((host, Some(port))) => {
+                    let digits = authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':'));
+                    prop_assert_eq!(digits.unwrap().parse(), Ok(port));
+                }
+                None => {}
+            }
+        }
+    }
+}

@@ -317,3 +317,319 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field_line::sent;
+    use proptest::prelude::*;
+
+    const PROXIES: &str = "10.0.0.0/24, 2001:db8:ff::/48";
+    const PEER: (&str, &str) = ("spin-client-addr", "10.0.0.1:50000");
+
+    fn client_of(fields: &[(&str, &str)]) -> String {
+        let proxies = PROXIES.parse().unwrap();
+        ClientAddress::of(&sent::lines(&[&[PEER], fields].concat()), &proxies).unwrap().to_string()
+    }
+
+    #[test]
+    fn the_peer_is_what_spin_says_last() {
+        let peer_of = |values: &[&str]| {
+            peer(&sent::lines(&values.iter().map(|value| ("spin-client-addr", value)).collect::<Vec<_>>()))
+        };
+        assert_eq!(peer_of(&["192.0.2.1:80"]), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(peer_of(&["198.51.100.9:1", "192.0.2.1:80"]), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(peer_of(&["[2001:db8::1]:80"]), Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(peer_of(&["[::ffff:192.0.2.1]:80"]), Some("192.0.2.1".parse().unwrap()));
+        for last in ["", "192.0.2.1", "localhost:80", "2001:db8::1:80", "192.0.2.1:80, 192.0.2.2:80", "é"] {
+            assert_eq!(peer_of(&["192.0.2.1:80", last]), None, "{last}");
+        }
+        assert_eq!(peer_of(&[]), None);
+        assert_eq!(ClientAddress::of(&HeaderMap::new(), &TrustedProxies::default()), None);
+    }
+
+    #[test]
+    fn a_peer_that_is_not_trusted_speaks_for_nobody() {
+        let fields = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.1")];
+        let headers = sent::lines(&[&[PEER], &fields[..]].concat());
+        for proxies in ["", "10.0.0.2", "10.0.1.0/24", "192.0.2.0/24", "2001:db8::/32"] {
+            let client = ClientAddress::of(&headers, &proxies.parse().unwrap()).unwrap();
+            assert_eq!(client.to_string(), "10.0.0.1", "{proxies}");
+        }
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_client_is_the_rightmost_other() {
+        for (value, client) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("198.51.100.9, 192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1,10.0.0.2", "192.0.2.1"),
+            ("192.0.2.1 ,\t10.0.0.3, 10.0.0.2 ", "192.0.2.1"),
+            ("10.0.0.9, 192.0.2.1, 10.0.0.2", "192.0.2.1"),
+            ("192.0.2.1, 2001:db8:ff::2", "192.0.2.1"),
+            ("192.0.2.1, ::ffff:10.0.0.2", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1:50000", "192.0.2.1"),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+            ("[2001:db8:1:2:3::4]", "2001:db8:1:2::/64"),
+            ("[2001:db8:1:2:3::4]:50000", "2001:db8:1:2::/64"),
+            // Nobody but proxies: the request starts at the last of them.
+            ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            // What is no address is vouched for by nobody, and nothing to the left of it is.
+            ("192.0.2.1, unknown", "10.0.0.1"),
+            ("192.0.2.1, unknown, 10.0.0.2", "10.0.0.2"),
+            ("192.0.2.1,, 10.0.0.2", "10.0.0.2"),
+            ("192.0.2.1, ", "10.0.0.1"),
+            ("", "10.0.0.1"),
+            ("192.0.2.1:+5", "10.0.0.1"),
+            ("192.0.2.1:65536", "10.0.0.1"),
+            ("192.0.2.1 x", "10.0.0.1"),
+            ("192.0.2.01", "10.0.0.1"),
+            ("[192.0.2.1]", "10.0.0.1"),
+            ("[2001:db8::1", "10.0.0.1"),
+            ("fe80::1%eth0", "10.0.0.1"),
+            ("\"192.0.2.1\"", "10.0.0.1"),
+            ("shop.example", "10.0.0.1"),
+            ("é", "10.0.0.1"),
+        ] {
+            assert_eq!(client_of(&[("x-forwarded-for", value)]), client, "{value}");
+        }
+        let lines = [("x-forwarded-for", "198.51.100.9, 192.0.2.1"), ("x-forwarded-for", "10.0.0.2")];
+        assert_eq!(client_of(&lines), "192.0.2.1", "the last line is the nearest hop's");
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        for (value, client) in [
+            ("for=192.0.2.1", "192.0.2.1"),
+            ("For=\"192.0.2.1\"", "192.0.2.1"),
+            ("for=192.0.2.1;proto=https;by=203.0.113.43", "192.0.2.1"),
+            ("proto=https ; FOR=\"192.0.2.1:50000\"", "192.0.2.1"),
+            ("for=\"192.0.2.1:_p0rt\"", "192.0.2.1"),
+            ("for=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::/64"),
+            ("for=\"\\192.0.2.1\"", "192.0.2.1"),
+            ("for=198.51.100.9, for=192.0.2.1", "192.0.2.1"),
+            ("for=192.0.2.1, for=10.0.0.3;by=\"_a,b;for=198.51.100.9\", for=10.0.0.2", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"a\\\"b,c\"", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"\\\\\"", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"\"", "192.0.2.1"),
+            ("for=198.51.100.9;x=\", for=192.0.2.1", "192.0.2.1"),
+            ("for=198.51.100.9;x=\", for=\"192.0.2.1\"", "192.0.2.1"),
+            ("for=198.51.100.9;x=\"\\, for=\"192.0.2.1\"", "192.0.2.1"),
+            ("for=192.0.2.1, for=unknown", "10.0.0.1"),
+            ("for=192.0.2.1, for=_hidden, for=10.0.0.2", "10.0.0.2"),
+            ("for=192.0.2.1, proto=https", "10.0.0.1"),
+            ("for=192.0.2.1, for=10.0.0.2;for=10.0.0.2", "10.0.0.1"),
+            ("for=192.0.2.1, ", "10.0.0.1"),
+            ("", "10.0.0.1"),
+            ("for", "10.0.0.1"),
+            ("for=", "10.0.0.1"),
+            ("=192.0.2.1", "10.0.0.1"),
+            ("192.0.2.1", "10.0.0.1"),
+            ("for=\"192.0.2.1", "10.0.0.1"),
+            ("for=192.0.2.1\"", "10.0.0.1"),
+            ("for=\"192.0.2.1\"x", "10.0.0.1"),
+            ("for=192.0.2.1;", "10.0.0.1"),
+            ("x y=1;for=192.0.2.1", "10.0.0.1"),
+        ] {
+            assert_eq!(client_of(&[("forwarded", value)]), client, "{value}");
+        }
+        let lines = [("forwarded", "for=192.0.2.1;x=\""), ("forwarded", "for=10.0.0.2")];
+        assert_eq!(client_of(&lines), "10.0.0.2", "a quote does not reach into the next line");
+    }
+
+    #[test]
+    fn where_both_fields_disagree_the_peer_stands_for_the_client() {
+        for (x_forwarded_for, forwarded, client) in [
+            ("192.0.2.1", "for=192.0.2.1", "192.0.2.1"),
+            ("198.51.100.9, 192.0.2.1", "for=192.0.2.1:80;proto=https", "192.0.2.1"),
+            ("192.0.2.1", "for=198.51.100.9", "10.0.0.1"),
+            ("192.0.2.1, 10.0.0.2", "for=198.51.100.9, for=10.0.0.2", "10.0.0.1"),
+            ("192.0.2.1", "nonsense", "10.0.0.1"),
+            ("192.0.2.1", "", "10.0.0.1"),
+            ("unknown", "for=192.0.2.1", "10.0.0.1"),
+            ("unknown", "for=unknown", "10.0.0.1"),
+        ] {
+            let fields = [("x-forwarded-for", x_forwarded_for), ("forwarded", forwarded)];
+            assert_eq!(client_of(&fields), client, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_subscriber_of_ipv6_is_one_client() {
+        let address = |text: &str| ClientAddress::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(address("2001:db8:1:2::1"), address("2001:db8:1:2:ffff::"));
+        assert_ne!(address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
+        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
+        assert_ne!(address("192.0.2.1"), address("192.0.2.2"));
+        assert_eq!(address("2001:db8:1:2:3:4:5:6").to_string(), "2001:db8:1:2::/64");
+        assert_eq!(address("::1").to_string(), "::/64");
+    }
+
+    #[test]
+    fn a_network_trusts_what_is_in_it() {
+        for (list, inside, outside) in [
+            ("10.0.0.7", "10.0.0.7", "10.0.0.6"),
+            ("10.0.0.0/8", "10.255.255.255", "11.0.0.0"),
+            ("10.0.0.0/31", "10.0.0.1", "10.0.0.2"),
+            ("10.0.0.7/32", "10.0.0.7", "10.0.0.8"),
+            ("128.0.0.0/1", "255.0.0.0", "127.0.0.1"),
+            ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
+            ("::1", "::1", "::2"),
+            ("::1/128", "::1", "::"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.0"),
+            ("::ffff:10.0.0.7", "10.0.0.7", "10.0.0.8"),
+            (" 192.0.2.1,, 10.0.0.0/24 ,", "10.0.0.1", "192.0.2.2"),
+            ("8000::/1", "ffff::1", "255.0.0.0"),
+        ] {
+            let proxies: TrustedProxies = list.parse().unwrap();
+            assert!(proxies.contains(inside.parse().unwrap()), "{list}");
+            assert!(!proxies.contains(outside.parse().unwrap()), "{list}");
+        }
+        for none in ["", " ", ","] {
+            assert_eq!(none.parse(), Ok(TrustedProxies::default()));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_list_is_said_by_its_place() {
+        use InvalidTrustedProxies::{Entry, Everyone, NotTheFirst};
+        for (list, error) in [
+            ("proxy.example", Entry(1)),
+            ("10.0.0.1, 10.0.0.0/24/8", Entry(2)),
+            ("10.0.0.1 10.0.0.2", Entry(1)),
+            ("10.0.0.0/", Entry(1)),
+            ("10.0.0.0/+8", Entry(1)),
+            ("10.0.0.0/33", Entry(1)),
+            ("10.0.0.0/255.0.0.0", Entry(1)),
+            ("2001:db8::/129", Entry(1)),
+            ("[2001:db8::1]", Entry(1)),
+            ("10.0.0.1:80", Entry(1)),
+            ("*", Entry(1)),
+            ("10.0.0.1,, 0.0.0.0/0", Everyone(2)),
+            ("::/0", Everyone(1)),
+            ("::ffff:0:0/96", Everyone(1)),
+            ("10.0.0.1/8", NotTheFirst(1)),
+            ("2001:db8::1/64", NotTheFirst(1)),
+        ] {
+            assert_eq!(list.parse::<TrustedProxies>(), Err(error), "{list}");
+        }
+    }
+
+    /// A client that is no proxy, and the proxies between it and the peer, farthest first.
+    fn path(proxies: std::ops::Range<usize>) -> impl Strategy<Value = (IpAddr, Vec<IpAddr>)> {
+        let v4 = any::<u32>().prop_map(|bits| IpAddr::V4(bits.into()));
+        let v6 = any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()).to_canonical());
+        let trusted: TrustedProxies = PROXIES.parse().unwrap();
+        let client = prop_oneof![v4, v6].prop_filter("no proxy", move |client| !trusted.contains(*client));
+        let proxy = prop_oneof![
+            any::<u8>().prop_map(|host| IpAddr::from([10, 0, 0, host])),
+            any::<u16>().prop_map(|host| IpAddr::from([0x2001, 0xdb8, 0xff, 0, 0, 0, 0, host])),
+        ];
+        (client, prop::collection::vec(proxy, proxies))
+    }
+
+    /// How a proxy writes an address, which is `style`'s choice: most of them do it in one of these ways.
+    fn written(field: &str, address: IpAddr, style: u8) -> String {
+        let bracketed = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+        match (field, style % 4) {
+            ("x-forwarded-for", 0) => format!("{bracketed}:443"),
+            ("x-forwarded-for", _) => address.to_string(),
+            (_, 0) => format!("for=\"{bracketed}:443\""),
+            (_, 1) => format!("by=_us;For=\"{bracketed}\";proto=https"),
+            (_, 2) => format!("host=\"a,\\\"b\\\\\";for=\"{bracketed}\""),
+            (_, _) => format!("proto=http;for=\"{bracketed}\";host=\"shop.example:80\""),
+        }
+    }
+
+    proptest! {
+        /// Each proxy adds its peer to one field, in the last line or in a line of its own. Whatever stands
+        /// there already, the client is found; whatever stands in the other field, it is the client or
+        /// the peer.
+        #[test]
+        fn no_client_chooses_its_address(
+            (client, proxies) in path(0..4),
+            field in prop::sample::select(&["x-forwarded-for", "forwarded"][..]),
+            styles in prop::collection::vec(any::<u8>(), 4),
+            own in prop::collection::vec(sent::value(), 0..3),
+            other in prop::collection::vec(sent::value(), 0..3),
+            spoofed_peer in prop::option::of(sent::value()),
+        ) {
+            let mut lines = own;
+            for (address, style) in std::iter::once(&client).chain(&proxies).zip(styles) {
+                let hop = written(field, *address, style);
+                match lines.last_mut() {
+                    Some(line) if style >= 128 => {
+                        line.extend_from_slice(if style % 2 == 0 { b", " } else { b"," });
+                        line.extend_from_slice(hop.as_bytes());
+                    }
+                    _ => lines.push(hop.into_bytes()),
+                }
+            }
+            let elsewhere = if field == "forwarded" { "x-forwarded-for" } else { "forwarded" };
+            let spoofed = spoofed_peer.iter().map(|value| ("spin-client-addr", &**value));
+            let peer = std::iter::once((PEER.0, PEER.1.as_bytes()));
+            let lines = lines.iter().map(|line| (field, &**line));
+            let all: Vec<_> = spoofed.chain(peer).chain(lines).collect();
+            let trusted = PROXIES.parse().unwrap();
+            let found = ClientAddress::of(&sent::lines(&all), &trusted).unwrap();
+            prop_assert_eq!(found, ClientAddress::from(client));
+
+            let all: Vec<_> = all.into_iter().chain(other.iter().map(|line| (elsewhere, &**line))).collect();
+            let found = ClientAddress::of(&sent::lines(&all), &trusted).unwrap();
+            prop_assert!(
+                found == client.into() || (!other.is_empty() && found == IpAddr::from([10, 0, 0, 1]).into()),
+                "{}", found
+            );
+        }
+
+        /// However the proxies share the two fields among them, it takes both to agree.
+        #[test]
+        fn a_client_gains_nothing_where_proxies_write_different_fields(
+            (client, proxies) in path(1..4),
+            styles in prop::collection::vec(any::<u8>(), 4),
+            own in sent::value(),
+            other in sent::value(),
+        ) {
+            // The outermost proxy writes one field, all others write the other.
+            let mut first = own;
+            first.extend_from_slice(format!(", {}", written("x-forwarded-for", client, styles[0])).as_bytes());
+            let mut second = other;
+            for (address, style) in proxies.iter().zip(&styles[1..]) {
+                second.extend_from_slice(format!(", {}", written("forwarded", *address, *style)).as_bytes());
+            }
+            let headers = sent::lines(&[
+                (PEER.0, PEER.1.as_bytes()), ("x-forwarded-for", &first), ("forwarded", &second),
+            ]);
+            let found = ClientAddress::of(&headers, &PROXIES.parse().unwrap()).unwrap();
+            prop_assert!(found == client.into() || found == IpAddr::from([10, 0, 0, 1]).into(), "{}", found);
+        }
+
+        #[test]
+        fn fields_of_any_kind_never_panic(
+            fields in prop::collection::vec(
+                (prop::sample::select(&["x-forwarded-for", "forwarded", "spin-client-addr"][..]), sent::value()),
+                0..6,
+            ),
+        ) {
+            let _ = ClientAddress::of(&sent::lines(&fields), &PROXIES.parse().unwrap());
+            let fields = [fields, vec![(PEER.0, PEER.1.into())]].concat();
+            prop_assert!(ClientAddress::of(&sent::lines(&fields), &PROXIES.parse().unwrap()).is_some());
+        }
+
+        #[test]
+        fn an_address_is_in_its_network_of_any_size(bits: u128, prefix in 1u32..=128, flip in 0u32..128) {
+            let first = IpAddr::V6((bits >> (128 - prefix) << (128 - prefix)).into());
+            prop_assume!(first.to_canonical().is_ipv6());
+            let proxies: TrustedProxies = format!("{first}/{prefix}").parse().unwrap();
+            prop_assert!(proxies.contains(IpAddr::V6(bits.into())));
+            let changed = IpAddr::V6((bits ^ (1 << (127 - flip))).into());
+            prop_assert_eq!(proxies.contains(changed), flip >= prefix);
+        }
+
+        #[test]
+        fn lists_of_any_kind_never_panic(list in "([0-9a-f:./,]|10.0.0.0/|2001:db8::|.){0,16}") {
+            let _ = list.parse::<TrustedProxies>();
+        }
+    }
+}

@@ -86,3 +86,141 @@ impl<'de> Deserialize<'de> for Object {
         deserializer.deserialize_map(Names)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse(body: &str) -> Result<Fields, InvalidBody> {
+        Fields::parse(body.as_bytes())
+    }
+
+    #[test]
+    fn a_field_is_there_or_left_out_or_null() {
+        let body = parse(r#" {"a":"1","b":null,"c":"","\u0064":"\ud83d\ude00","more":[{}]} "#).unwrap();
+        assert_eq!((body.optional("a"), body.required("a")), (Ok(Some("1")), Ok("1")));
+        assert_eq!((body.optional("b"), body.required("b")), (Ok(None), Err(InvalidBody::Missing("b"))));
+        assert_eq!((body.optional("x"), body.required("x")), (Ok(None), Err(InvalidBody::Missing("x"))));
+        assert_eq!(body.required("c"), Ok(""), "empty is there: what it means is for its type to say");
+        assert_eq!(body.required("d"), Ok("😀"));
+    }
+
+    #[test]
+    fn what_is_no_string_is_not_read_as_one() {
+        let body = parse(r#"{"a":1,"b":true,"c":[],"d":{},"e":-1.5e3}"#).unwrap();
+        for name in ["a", "b", "c", "d", "e"] {
+            assert_eq!(body.optional(name), Err(InvalidBody::NotAString(name)));
+            assert_eq!(body.required(name), Err(InvalidBody::NotAString(name)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in [
+            "",
+            " ",
+            "null",
+            "1",
+            "\"a\"",
+            "[]",
+            "[{\"a\":\"1\"}]",
+            "{",
+            "{}}",
+            "{} {}",
+            "{a:1}",
+            "{'a':'1'}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":\"1\"",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":NaN}",
+            "{\"a\":01}",
+            "// {}",
+            "\u{feff}{}",
+            "{\"a\":1 \"b\":2}",
+            "mobileNumber=%2B14155550123",
+        ] {
+            assert_eq!(parse(body).unwrap_err(), InvalidBody::NotAnObject, "{body}");
+        }
+        assert_eq!(Fields::parse(b"{\"a\":\"\xff\"}").unwrap_err(), InvalidBody::NotAnObject, "not UTF-8");
+        assert_eq!(Fields::parse(b"{\"a\":\"1\"}\0").unwrap_err(), InvalidBody::NotAnObject);
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        for body in [
+            r#"{"a":"1","a":"2"}"#,
+            r#"{"a":"1","b":"2","a":"1"}"#,
+            r#"{"a":null,"\u0061":"1"}"#,
+            r#"{"unknown":1,"unknown":1,"unknown":1}"#,
+        ] {
+            assert_eq!(parse(body).unwrap_err(), InvalidBody::Repeated, "{body}");
+        }
+        assert_eq!(parse(r#"{"a":"1","a":"2""#).unwrap_err(), InvalidBody::NotAnObject, "no JSON to the end");
+        parse(r#"{"a":"1","A":"2","b":{"a":"3"}}"#).unwrap();
+    }
+
+    #[test]
+    fn a_nested_body_does_not_reach_the_end_of_the_stack() {
+        let nested = |open: &str, close: &str, levels| {
+            parse(&format!("{{\"a\":{}1{}}}", open.repeat(levels), close.repeat(levels)))
+        };
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            assert_eq!(nested(open, close, 100).unwrap().optional("a"), Err(InvalidBody::NotAString("a")));
+            assert_eq!(nested(open, close, 1_000_000).unwrap_err(), InvalidBody::NotAnObject);
+        }
+        assert_eq!(parse(&"{\"a\":".repeat(1_000_000)).unwrap_err(), InvalidBody::NotAnObject);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_send() {
+        for (error, text) in [
+            (
+                InvalidBody::NotAnObject,
+                "The body must be a JSON object such as {\"mobileNumber\":\"+14155550123\"}.",
+            ),
+            (InvalidBody::NotAString("otp"), "otp must be a JSON string, in quotes."),
+            (InvalidBody::Missing("otp"), "otp is required. Send it as a JSON string."),
+            (InvalidBody::Repeated, "A field stands in the body more than once. Send each field once."),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_not_printable() {
+        let fields = parse(r#"{"otp":"042137"}"#).unwrap();
+        assert_eq!(format!("{fields:?}"), "Fields");
+    }
+
+    proptest! {
+        #[test]
+        fn every_string_comes_through(text in any::<String>(), other in any::<String>()) {
+            let body = json!({ "text": text, "other": other }).to_string();
+            let fields = parse(&body).unwrap();
+            prop_assert_eq!(fields.required("text"), Ok(&*text));
+            prop_assert_eq!(fields.required("other"), Ok(&*other));
+        }
+
+        #[test]
+        fn bytes_of_any_kind_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = Fields::parse(&bytes);
+        }
+
+        #[test]
+        fn what_looks_like_json_is_read_as_the_parser_reads_it(
+            text in "[\\[\\]{}:,\"\\\\a-c0-2eu. -]{0,24}",
+        ) {
+            let body = format!("{{\"a\":{text}}}");
+            match (serde_json::from_str::<Value>(&body), parse(&body)) {
+                (Ok(value), Ok(fields)) => prop_assert_eq!(&value["a"], &fields.0["a"]),
+                (Ok(_), Err(error)) => prop_assert_eq!(error, InvalidBody::Repeated),
+                (Err(_), found) => prop_assert_eq!(found.unwrap_err(), InvalidBody::NotAnObject),
+            }
+        }
+    }
+}

@@ -103,3 +103,113 @@ impl std::fmt::Debug for IdempotencyKey {
         f.write_str("IdempotencyKey")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field_line::sent;
+    use InvalidIdempotencyKey::{Form, Length, Repeated};
+    use proptest::prelude::*;
+
+    fn key(value: &str) -> Result<String, InvalidIdempotencyKey> {
+        IdempotencyKey::of(&sent::lines(&[("idempotency-key", value)])).map(|key| key.unwrap().0)
+    }
+
+    /// As a library of Structured Fields writes a string (RFC 9651, section 4.1.6).
+    fn quoted(key: &str) -> String {
+        format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+
+    #[test]
+    fn a_key_is_the_same_with_quotes_and_without() {
+        let long = "k".repeat(255);
+        for text in ["8e03978e-40d5-43e2-bc93-6894a57f9324", "a", "a/b+c==", "'a'", "a\\b", &long] {
+            assert_eq!(key(text).unwrap(), text);
+            assert_eq!(key(&quoted(text)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_quotes_may_be_any_printable_character() {
+        for (value, text) in [
+            (r#""a b""#, "a b"),
+            (r#""a,b;c=d""#, "a,b;c=d"),
+            (r#""\"\\""#, r#""\"#),
+            (r#"" ""#, " "),
+            (r#"  "a"  "#, "a"),
+        ] {
+            assert_eq!(key(value).unwrap(), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_string_is_refused() {
+        let long = "k".repeat(256);
+        for (value, error) in [
+            ("", Length),
+            (" ", Length),
+            (r#""""#, Length),
+            (&long, Length),
+            (&quoted(&long), Length),
+            ("\"", Form),
+            (r#""a"#, Form),
+            (r#"a""#, Form),
+            (r#""a\""#, Form),
+            (r#""a\b""#, Form),
+            (r#""a"b"#, Form),
+            (r#""a" b"#, Form),
+            (r#""a";v=1"#, Form),
+            ("a;v=1", Form),
+            ("a b", Form),
+            ("a\tb", Form),
+            ("\"a\tb\"", Form),
+            ("é", Form),
+            ("\"é\"", Form),
+            ("a, b", Repeated),
+            (r#""a", "b""#, Repeated),
+        ] {
+            assert_eq!(key(value), Err(error), "{value}");
+        }
+        let not_text = sent::lines(&[("idempotency-key", b"\xff")]);
+        assert_eq!(IdempotencyKey::of(&not_text), Err(Form));
+    }
+
+    #[test]
+    fn one_field_or_none() {
+        assert_eq!(IdempotencyKey::of(&HeaderMap::new()), Ok(None));
+        let twice = sent::lines(&[("idempotency-key", "a"), ("Idempotency-Key", "a")]);
+        assert_eq!(IdempotencyKey::of(&twice), Err(Repeated));
+    }
+
+    #[test]
+    fn the_key_is_not_printable_and_no_error_repeats_it() {
+        let headers = sent::lines(&[("idempotency-key", "sesame")]);
+        assert_eq!(format!("{:?}", IdempotencyKey::of(&headers).unwrap()), "Some(IdempotencyKey)");
+        for value in ["sesame;", "sesame,sesame", &"sesame".repeat(50)] {
+            assert!(!key(value).unwrap_err().to_string().contains("sesame"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_comes_through_quotes(text in "[ -~]{1,255}") {
+            prop_assert_eq!(key(&quoted(&text)), Ok(text));
+        }
+
+        #[test]
+        fn without_quotes_a_key_is_refused_or_the_same(text in "[!-~]{1,64}") {
+            prop_assume!(!text.starts_with('"'));
+            if let Ok(bare) = key(&text) {
+                prop_assert_eq!(&bare, &text);
+                prop_assert_eq!(key(&quoted(&text)), Ok(bare));
+            }
+        }
+
+        #[test]
+        fn whatever_is_taken_is_a_sound_key(value in sent::value()) {
+            if let Ok(Some(key)) = IdempotencyKey::of(&sent::lines(&[("idempotency-key", value)])) {
+                prop_assert!((1..=MAX_KEY).contains(&key.as_str().len()) && is_printable(key.as_str()));
+            }
+        }
+    }
+}

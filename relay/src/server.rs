@@ -22,19 +22,16 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use otp_core::Timestamp;
-use otp_events::{Answer, Event, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected};
+use otp_events::{Answer, Batch, MAX_BATCH_BYTES, NotTaken, Rejected, read_batch};
 use otp_seal::KeyRing;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
 /// Batches that are taken in at once. More are turned away, so that memory stays bounded: each may have
 /// a megabyte, and some more when it has been read.
 const INTAKE_AT_ONCE: usize = 64;
-
-/// Largest event, in bytes. Many fit into what a broker takes at once by default.
-const MAX_EVENT: usize = 256 * 1024;
 
 /// How long a batch may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -123,41 +120,15 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Batch, Problem> {
     let bytes = bytes.map_err(|_| Problem::Incomplete)?.map_err(|error| {
         if error.is::<LengthLimitError>() { Problem::TooLarge } else { Problem::Incomplete }
     })?;
-    let bytes = bytes.to_bytes();
-    let batch: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| Problem::NoBatch)?;
-    if batch.len() > MAX_BATCH_EVENTS {
-        return Err(Problem::TooLarge);
-    }
-    // Where all of them are small together, none is large.
-    Ok(Batch { sized: bytes.len() > MAX_EVENT, events: batch })
-}
-
-/// What came in.
-struct Batch {
-    events: Vec<Value>,
-    /// Whether any of them can be too large.
-    sized: bool,
+    read_batch(&bytes.to_bytes()).map_err(|reason| match reason {
+        NotTaken::NoBatch => Problem::NoBatch,
+        NotTaken::TooLarge => Problem::TooLarge,
+    })
 }
 
 async fn publish(face: &Face, batch: Batch) -> Result<Answer, Problem> {
-    let mut answer = Answer::default();
-    let mut events = Vec::with_capacity(batch.events.len());
-    let mut indices = Vec::with_capacity(batch.events.len());
-    for (index, value) in batch.events.into_iter().enumerate() {
-        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-        let read = if batch.sized && value.to_string().len() > MAX_EVENT {
-            Err(format!("it has more than {MAX_EVENT} bytes"))
-        } else {
-            Event::read(value).map_err(|malformed| malformed.to_string())
-        };
-        match read {
-            Ok(event) => {
-                events.push(event);
-                indices.push(index);
-            }
-            Err(reason) => answer.rejected.push(Rejected { id, index: Some(index), reason }),
-        }
-    }
+    let mut answer = Answer { rejected: batch.rejected, ..Answer::default() };
+    let (indices, events): (Vec<_>, Vec<_>) = batch.events.into_iter().unzip();
     let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
     let waited_for = !events.is_empty();
     let kept = if waited_for { face.bus.publish(events).await } else { Vec::new() };

@@ -107,6 +107,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         settings: Arc::clone(&settings),
         keys,
         callers: Callers::new(token),
+        production,
         intake: Face::intake(),
         stop: stop.clone(),
     };

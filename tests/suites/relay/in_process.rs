@@ -472,6 +472,12 @@ fn production_serves_with_all_that_it_wants() {
     let batch = json!([Otp::new().event(GENERATED)]).to_string();
     crate::post_as(&relay, &[("authorization", &authorization)], &batch).expect(200);
     requests_reach(&provider, 1);
-    relay.client().get("/inbox").expect_problem(404, "not_found");
-    post(&relay, &[]).expect_problem(401, "unauthorized");
+    let refused = post(&relay, &[]);
+    refused.expect_problem(401, "unauthorized");
+    let missing = relay.client().get("/inbox");
+    missing.expect_problem(404, "not_found");
+    for answer in [refused, missing, relay.client().get("/healthz")] {
+        assert_eq!(answer.header("strict-transport-security"), "max-age=31536000; includeSubDomains");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
 }

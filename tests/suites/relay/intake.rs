@@ -276,6 +276,45 @@ fn without_a_token_only_who_calls_it_by_a_name_of_this_machine_is_heard() {
 }
 
 #[test]
+fn every_answer_is_safe_in_a_browser_and_for_no_other_page() {
+    let relay = Relay::builder().env("RELAY_TOKEN", TOKEN).start();
+    let page = ("origin", "https://shop.example");
+    let preflight = [page, ("access-control-request-method", "POST")];
+    let token = bearer(TOKEN);
+    let authorized = [("authorization", &*token)];
+    let client = relay.client();
+    for (method, path, headers, body, status) in [
+        ("GET", "/healthz", &[page][..], "", 200),
+        ("GET", "/metrics", &[], "", 200),
+        ("GET", "/inbox", &authorized, "", 200),
+        ("POST", "/events", &authorized, "[]", 200),
+        ("GET", "/event", &[page], "", 404),
+        ("GET", "/deliveries/none", &authorized, "", 404),
+        ("POST", "/events", &[page], "[]", 401),
+        ("GET", "/inbox", &[page], "", 403),
+        ("POST", "/events", &authorized, "{}", 400),
+        ("GET", "/inbox?limit=many", &authorized, "", 400),
+        ("OPTIONS", "/events", &preflight, "", 405),
+        ("GET", "/events", &[], "", 405),
+    ] {
+        let answer = client.send(method, path, headers, body.as_bytes());
+        assert_eq!(answer.status, status, "{method} {path}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            // Over plain HTTP, as it is in development, it would lock the developer out.
+            ("strict-transport-security", ""),
+        ] {
+            assert_eq!(answer.header(name), value, "{name}: {method} {path}");
+            assert!(answer.headers.get_all(name).iter().count() <= 1, "{name} twice: {method} {path}");
+        }
+        let allows = |name: &str| name.starts_with("access-control-");
+        assert!(!answer.headers.keys().any(|name| allows(name.as_str())), "{:?}", answer.headers);
+    }
+}
+
+#[test]
 fn a_path_that_there_is_not_is_said_with_those_that_there_are() {
     let problem = Relay::start().client().get("/event").expect_problem(404, "not_found");
     assert!(problem["detail"].as_str().unwrap().contains("/events"), "{problem}");

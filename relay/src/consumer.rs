@@ -17,21 +17,27 @@ pub(crate) struct Consumer {
     metrics: Arc<Metrics>,
     /// Something may be due.
     work: Arc<Notify>,
+    /// A number was erased, and is still in the files.
+    erased: Arc<Notify>,
 }
 
 impl Consumer {
-    pub(crate) fn new(ledger: Ledger, metrics: Arc<Metrics>, work: Arc<Notify>) -> Self {
-        Self { ledger, metrics, work }
+    pub(crate) fn new(ledger: Ledger, metrics: Arc<Metrics>, work: Arc<Notify>, erased: Arc<Notify>) -> Self {
+        Self { ledger, metrics, work, erased }
     }
 
     /// Takes a batch, and the place to go on from after it, in one step.
     pub(crate) async fn take(&self, position: Option<Position<'_>>, read: &[Read]) -> Result<()> {
         let taken = self.ledger.take(position, read).await?;
-        self.metrics.consumed.inc_by(taken.new as u64);
+        self.metrics.consumed.inc_by(taken.new.len() as u64);
         self.metrics.duplicates.inc_by(taken.duplicates as u64);
         self.metrics.dead.inc_by(taken.dead as u64);
         if taken.deliveries + taken.dead > 0 {
             self.work.notify_one();
+        }
+        if taken.erased > 0 {
+            tracing::debug!(numbers = taken.erased, "erased: what was known of them is forgotten");
+            self.erased.notify_one();
         }
         if taken.dead > 0 {
             tracing::warn!(dead = taken.dead, "events cannot be processed; see: relay dlq list");

@@ -3,7 +3,7 @@
 //! Everything is done in batches: a statement takes a whole JSON array, so that a thousand events cost
 //! little more than one.
 
-use crate::dead::Dead;
+use crate::{dead::Dead, erasure::Erasure};
 use anyhow::{Context, Result};
 use otp_events::{Event, EventType, Record};
 use serde::Serialize;
@@ -13,17 +13,23 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::Path,
     time::{Duration, SystemTime},
 };
 
-const SCHEMA: [&str; 1] = [include_str!("../../migrations/relay/0001_ledger.sql")];
+const SCHEMA: [&str; 2] = [
+    include_str!("../../migrations/relay/0001_ledger.sql"),
+    include_str!("../../migrations/relay/0002_erasure.sql"),
+];
 
 const FILE: &str = "ledger.db";
 
 /// How long a connection waits for another writer: a `relay dlq` beside the relay.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the log is waited for before it is left as it is: longer would keep events waiting, too.
+const LOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a round through the providers may take before it counts as lost: longer than a code lives. A
 /// relay that starts does not wait for that, see [`Ledger::recover`].
@@ -83,16 +89,18 @@ pub(crate) struct Outcome {
 }
 
 /// What [`Ledger::take`] did.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Taken {
+#[derive(Debug, Default)]
+pub(crate) struct Taken<'a> {
     /// Events seen for the first time.
-    pub(crate) new: usize,
+    pub(crate) new: Vec<&'a Event>,
     /// Events seen before.
     pub(crate) duplicates: usize,
     /// Codes to be delivered.
     pub(crate) deliveries: usize,
     /// What could not be processed.
     pub(crate) dead: usize,
+    /// Numbers that were erased.
+    pub(crate) erased: usize,
 }
 
 /// What [`Ledger::due`] found.
@@ -129,7 +137,17 @@ pub(crate) struct Delivered {
     pub(crate) at: i64,
 }
 
-/// A row to be inserted into `deliveries`.
+/// What is said of a number, for `numbers`, where everything only ever grows.
+#[derive(Default, Serialize)]
+struct News<'a> {
+    subject: &'a str,
+    version: i64,
+    ended: i64,
+    erased: i64,
+    erased_sequence: String,
+}
+
+/// A row to be inserted into `deliveries`, and into `contents`.
 #[derive(Serialize)]
 struct NewDelivery<'a> {
     event_id: &'a str,
@@ -178,7 +196,10 @@ impl Ledger {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT);
+            .busy_timeout(BUSY_TIMEOUT)
+            // What is deleted is overwritten, also on pages that become free: FAST leaves those as they
+            // are, and that is where large events end.
+            .pragma("secure_delete", "ON");
         let pool =
             |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(BUSY_TIMEOUT);
         // A connection whose COMMIT failed, for the disk was full, may count as in a transaction for ever.
@@ -198,6 +219,10 @@ impl Ledger {
             sqlx::raw_sql(version).execute(&mut *transaction).await.with_context(say)?;
         }
         transaction.commit().await.with_context(say)?;
+        if taken == 1 {
+            // Until then nothing was overwritten, and what was deleted may still be in the file.
+            sqlx::raw_sql("VACUUM").execute(&writer).await.with_context(say)?;
+        }
         let readers = pool(4).connect_with(options.read_only(true)).await.with_context(say)?;
         Ok(Self { writer, readers })
     }
@@ -233,7 +258,11 @@ impl Ledger {
 
     /// Writes down what was read and where to go on, in one step. Of an event that was seen before
     /// nothing happens.
-    pub(crate) async fn take(&self, position: Option<Position<'_>>, read: &[Read]) -> Result<Taken> {
+    pub(crate) async fn take<'a>(
+        &self,
+        position: Option<Position<'_>>,
+        read: &'a [Read],
+    ) -> Result<Taken<'a>> {
         let now = now();
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut taken = Taken::default();
@@ -243,9 +272,10 @@ impl Ledger {
         let mut news = Vec::new();
         let mut deliveries = Vec::new();
         let mut dead = Vec::new();
+        let mut erasures: Vec<(&str, Erasure)> = Vec::new();
         for read in read {
             let (event, again) = match read {
-                Read::Event { event, again } => (event, *again),
+                Read::Event { event, again } => (&**event, *again),
                 Read::Dead(letter) => {
                     dead.push(letter.clone());
                     continue;
@@ -253,50 +283,104 @@ impl Ledger {
             };
             // A copy within the batch finds its id taken by the first.
             if unseen.remove(&*event.id) {
-                taken.new += 1;
+                taken.new.push(event);
             } else if !again {
                 taken.duplicates += 1;
                 continue;
             }
             match Said::by(event) {
-                Ok(said) => {
-                    news.extend(said.news);
-                    deliveries.extend(said.delivery);
+                Ok(Said::Nothing) => {}
+                Ok(Said::News(said)) => news.push(said),
+                Ok(Said::Code(said, delivery)) => {
+                    news.push(said);
+                    deliveries.push(delivery);
                 }
-                Err(reason) => dead.push(Dead::new(Record::from(&**event), reason, now)),
+                Ok(Said::Erased { subject, mut erasure }) => {
+                    if !erasure.is_exact() {
+                        let so_far = news.iter().filter(|news| news.subject == subject);
+                        let so_far = so_far.map(|news| news.version).max().unwrap_or_default();
+                        erasure.version = newest(&mut transaction, subject).await?.max(so_far);
+                    }
+                    erasures.push((subject, erasure));
+                }
+                Err(reason) => dead.push(Dead::new(Record::from(event), reason, now)),
             }
         }
+        taken.erased = erasures.len();
+        let erased: HashSet<_> = erasures.iter().map(|(subject, _)| *subject).collect();
+        news.extend(erasures.iter().map(|(subject, Erasure { version, sequence })| News {
+            subject,
+            version: *version,
+            ended: *version,
+            erased: *version,
+            erased_sequence: sequence.clone(),
+        }));
         if !news.is_empty() {
             sqlx::query(
-                "INSERT INTO numbers (subject, version, ended, seen_at)
-                 SELECT value ->> '$.subject', max(value ->> '$.version'), max(value ->> '$.ended'), ?2
+                "INSERT INTO numbers (subject, version, ended, erased, erased_sequence, seen_at)
+                 SELECT value ->> '$.subject', max(value ->> '$.version'), max(value ->> '$.ended'),
+                        max(value ->> '$.erased'), max(value ->> '$.erased_sequence'), ?2
                  FROM json_each(?1) GROUP BY 1
                  ON CONFLICT (subject) DO UPDATE SET
-                   version = max(version, excluded.version),
-                   ended   = max(ended, excluded.ended),
-                   seen_at = excluded.seen_at",
+                   version         = max(version, excluded.version),
+                   ended           = max(ended, excluded.ended),
+                   erased          = max(erased, excluded.erased),
+                   erased_sequence = max(erased_sequence, excluded.erased_sequence),
+                   seen_at         = excluded.seen_at",
             )
-            .bind(json!(news).to_string())
+            .bind(serde_json::to_string(&news)?)
             .bind(now)
             .execute(&mut *transaction)
             .await?;
         }
+        // Before or after the erasure in this batch, or long after it: what it covers is not kept.
+        let about = deliveries.iter().map(|delivery| delivery.subject);
+        let about: HashSet<_> =
+            about.chain(dead.iter().map(|dead| &*dead.record.key)).chain(erased.iter().copied()).collect();
+        let tombstones = tombstones(&mut transaction, &about).await?;
+        if !tombstones.is_empty() {
+            let erasure_of = |subject: &str| tombstones.get(subject);
+            deliveries.retain(|delivery| {
+                !erasure_of(delivery.subject)
+                    .is_some_and(|erasure| erasure.covers(Some(delivery.version), Some(delivery.sequence)))
+            });
+            dead.retain(|dead| {
+                !erasure_of(&dead.record.key).is_some_and(|erasure| covers_dead(erasure, &dead.record))
+            });
+        }
+        for subject in erased {
+            // Where nothing is known of a number there is no tombstone; a dead letter may still be here.
+            let erasure = tombstones.get(subject).cloned().unwrap_or_default();
+            forget(&mut transaction, subject, &erasure).await?;
+        }
         if !deliveries.is_empty() {
+            let rows = serde_json::to_string(&deliveries)?;
             // Again, only if it had failed: what was delivered is not delivered twice.
             sqlx::query(
                 "INSERT INTO deliveries (event_id, otp_id, subject, version, sequence, channel, expires_at,
-                                         event, next_at, created_at, updated_at)
+                                         next_at, created_at, updated_at)
                  SELECT value ->> '$.event_id', value ->> '$.otp_id', value ->> '$.subject',
                         value ->> '$.version', value ->> '$.sequence', value ->> '$.channel',
-                        value ->> '$.expires_at', value ->> '$.event', ?2, ?2, ?2
+                        value ->> '$.expires_at', ?2, ?2, ?2
                  FROM json_each(?1) WHERE true
                  ON CONFLICT (event_id) DO UPDATE SET
                    state = 'waiting', attempts = 0, next_at = excluded.next_at, reason = NULL,
-                   event = excluded.event, updated_at = excluded.updated_at
+                   updated_at = excluded.updated_at
                  WHERE state = 'failed'",
             )
-            .bind(serde_json::to_string(&deliveries)?)
+            .bind(&rows)
             .bind(now)
+            .execute(&mut *transaction)
+            .await?;
+            // One that waits already has it.
+            sqlx::query(
+                "INSERT INTO contents (event_id, event)
+                 SELECT deliveries.event_id, value ->> '$.event'
+                 FROM json_each(?1) JOIN deliveries ON deliveries.event_id = value ->> '$.event_id'
+                 WHERE state = 'waiting'
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(&rows)
             .execute(&mut *transaction)
             .await?;
             taken.deliveries = deliveries.len();
@@ -325,11 +409,11 @@ impl Ledger {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let rows = sqlx::query(
-            "SELECT deliveries.event_id, deliveries.event, deliveries.expires_at, deliveries.attempts,
+            "SELECT deliveries.event_id, contents.event, deliveries.expires_at, deliveries.attempts,
                     deliveries.created_at,
                     deliveries.version < coalesce(numbers.version, 0)
                       OR deliveries.version <= coalesce(numbers.ended, 0) AS superseded
-             FROM deliveries LEFT JOIN numbers USING (subject)
+             FROM deliveries LEFT JOIN numbers USING (subject) LEFT JOIN contents USING (event_id)
              WHERE state = 'waiting' AND next_at <= ?1 ORDER BY next_at LIMIT ?2",
         )
         .bind(now)
@@ -352,15 +436,16 @@ impl Ledger {
                 round.due.push(Due { event_id, event, attempts, expires_at, created_at });
             }
         }
-        let end =
-            "UPDATE deliveries SET state = ?2, event = NULL, attempting = 0, updated_at = ?3, reason = ?4
+        let end = "UPDATE deliveries SET state = ?2, attempting = 0, updated_at = ?3, reason = ?4
                    WHERE event_id IN (SELECT value FROM json_each(?1))";
+        let drop_contents = "DELETE FROM contents WHERE event_id IN (SELECT value FROM json_each(?1))";
         for (ids, state, reason) in [
             (&superseded, "superseded", "the code was replaced, used or locked before it was delivered"),
             (&expired, "expired", "the code's life was over before it was delivered"),
         ] {
             if !ids.is_empty() {
                 let ids = json!(ids).to_string();
+                sqlx::query(drop_contents).bind(&ids).execute(&mut *transaction).await?;
                 sqlx::query(end)
                     .bind(ids)
                     .bind(state)
@@ -387,7 +472,8 @@ impl Ledger {
         Ok(round)
     }
 
-    /// Writes down what came of rounds, and puts those that failed for good among the dead.
+    /// Writes down what came of rounds, and puts those that failed for good among the dead. Of a round
+    /// whose number was erased meanwhile nothing is written.
     pub(crate) async fn settle(&self, outcomes: &[Outcome]) -> Result<()> {
         let now = now();
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -395,26 +481,37 @@ impl Ledger {
         if !failed.is_empty() {
             let ids: Vec<_> = failed.iter().map(|outcome| &*outcome.event_id).collect();
             let rows = sqlx::query(
-                "SELECT event_id, event FROM deliveries
-                 WHERE event_id IN (SELECT value FROM json_each(?1)) AND event IS NOT NULL",
+                "SELECT event_id, subject, event FROM deliveries JOIN contents USING (event_id)
+                 WHERE event_id IN (SELECT value FROM json_each(?1))",
             )
             .bind(json!(ids).to_string())
             .fetch_all(&mut *transaction)
             .await?;
             let mut dead = Vec::new();
             for row in &rows {
-                let (id, event): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                let (id, subject): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                let event: String = row.try_get(2)?;
                 let reason = failed.iter().find(|outcome| outcome.event_id == id);
                 let reason = reason.and_then(|outcome| outcome.reason.clone()).unwrap_or_default();
                 let record = match serde_json::from_str::<Event>(&event) {
                     Ok(event) => Record::from(&event),
-                    // Damaged; kept as it is.
-                    Err(_) => Record { key: id, headers: Vec::new(), value: event.into_bytes() },
+                    // Damaged; kept as it is, and found by an erasure.
+                    Err(_) => Record { key: subject, headers: Vec::new(), value: event.into_bytes() },
                 };
                 dead.push(Dead::new(record, reason, now));
             }
             bury(&mut transaction, &dead).await?;
         }
+        let settled = serde_json::to_string(outcomes)?;
+        sqlx::query(
+            "DELETE FROM contents WHERE event_id IN (
+               SELECT value ->> '$.event_id'
+               FROM json_each(?1) JOIN deliveries ON deliveries.event_id = value ->> '$.event_id'
+               WHERE state = 'waiting' AND NOT value ->> '$.keep')",
+        )
+        .bind(&settled)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query(
             "UPDATE deliveries SET
                state      = settled.state,
@@ -423,16 +520,14 @@ impl Ledger {
                next_at    = settled.next_at,
                provider   = settled.provider,
                reason     = settled.reason,
-               event      = CASE WHEN settled.keep THEN event END,
                updated_at = ?2
              FROM (SELECT value ->> '$.event_id' AS id, value ->> '$.state' AS state,
                           value ->> '$.provider' AS provider, value ->> '$.reason' AS reason,
-                          value ->> '$.next_at' AS next_at, value ->> '$.keep' AS keep,
-                          value ->> '$.tried' AS tried
+                          value ->> '$.next_at' AS next_at, value ->> '$.tried' AS tried
                    FROM json_each(?1)) AS settled
              WHERE deliveries.event_id = settled.id AND deliveries.state = 'waiting'",
         )
-        .bind(serde_json::to_string(outcomes)?)
+        .bind(settled)
         .bind(now)
         .execute(&mut *transaction)
         .await?;
@@ -489,8 +584,8 @@ impl Ledger {
     /// What was put into the inbox, newest first.
     pub(crate) async fn inbox(&self, most: i64) -> Result<Vec<Delivered>> {
         let rows = sqlx::query(
-            "SELECT event, updated_at FROM deliveries
-             WHERE state = 'delivered' AND provider = 'inbox' AND event IS NOT NULL
+            "SELECT event, updated_at FROM deliveries JOIN contents USING (event_id)
+             WHERE state = 'delivered' AND provider = 'inbox'
              ORDER BY updated_at DESC, sequence DESC LIMIT ?1",
         )
         .bind(most)
@@ -549,6 +644,43 @@ impl Ledger {
         Ok(more)
     }
 
+    /// Writes the tables anew in which numbers stand. Where SQLite has split or joined pages, old copies of
+    /// rows may be left in them that no statement reaches, and that go only with the whole page: to delete
+    /// all rows of a table frees its pages, and `secure_delete` overwrites those.
+    pub(crate) async fn rewrite(&self) -> Result<()> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::raw_sql(
+            "INSERT INTO spare_contents (event_id, event) SELECT event_id, event FROM contents ORDER BY rowid;
+             DELETE FROM contents;
+             INSERT INTO contents (event_id, event) SELECT event_id, event FROM spare_contents;
+             DELETE FROM spare_contents;
+             INSERT INTO spare_dead (id, key, headers, value, reason, died_at, parked)
+               SELECT id, key, headers, value, reason, died_at, parked FROM dead ORDER BY id;
+             DELETE FROM dead;
+             INSERT INTO dead (id, key, headers, value, reason, died_at, parked)
+               SELECT id, key, headers, value, reason, died_at, parked FROM spare_dead;
+             DELETE FROM spare_dead;",
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Moves all of the write-ahead log into the database and empties the file: pages as they were before
+    /// an erasure are in it. `false` if somebody reads them just now.
+    pub(crate) async fn empty_log(&self) -> Result<bool> {
+        let mut writer = self.writer.acquire().await?;
+        let wait = |time: Duration| {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {}", time.as_millis())))
+        };
+        wait(LOG_TIMEOUT).execute(&mut *writer).await?;
+        let busy = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *writer).await;
+        wait(BUSY_TIMEOUT).execute(&mut *writer).await?;
+        let busy: bool = busy?;
+        Ok(!busy)
+    }
+
     /// Closes the file.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
@@ -585,6 +717,77 @@ async fn remember(
     Ok(new.into_iter().collect())
 }
 
+/// The newest code of a number that was seen; 0 for none.
+async fn newest(transaction: &mut Transaction<'_, Sqlite>, subject: &str) -> Result<i64> {
+    let version = sqlx::query_scalar("SELECT version FROM numbers WHERE subject = ?1")
+        .bind(subject)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    Ok(version.unwrap_or_default())
+}
+
+/// What was erased of these numbers, where anything was.
+async fn tombstones(
+    transaction: &mut Transaction<'_, Sqlite>,
+    subjects: &HashSet<&str>,
+) -> Result<HashMap<String, Erasure>> {
+    if subjects.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query(
+        "SELECT subject, erased, erased_sequence FROM numbers
+         WHERE subject IN (SELECT value FROM json_each(?1)) AND (erased > 0 OR erased_sequence <> '')",
+    )
+    .bind(json!(subjects).to_string())
+    .fetch_all(&mut **transaction)
+    .await?;
+    let tombstone = |row: &SqliteRow| -> Result<(String, Erasure)> {
+        Ok((row.try_get(0)?, Erasure { version: row.try_get(1)?, sequence: row.try_get(2)? }))
+    };
+    rows.iter().map(tombstone).collect()
+}
+
+/// Deletes all that an erasure covers.
+async fn forget(transaction: &mut Transaction<'_, Sqlite>, subject: &str, erasure: &Erasure) -> Result<()> {
+    let rows = sqlx::query("SELECT event_id, version, sequence FROM deliveries WHERE subject = ?1")
+        .bind(subject)
+        .fetch_all(&mut **transaction)
+        .await?;
+    let mut deliveries: Vec<String> = Vec::new();
+    for row in &rows {
+        if erasure.covers(Some(row.try_get(1)?), Some(row.try_get(2)?)) {
+            deliveries.push(row.try_get(0)?);
+        }
+    }
+    let rows = sqlx::query("SELECT id, headers, value FROM dead WHERE key = ?1")
+        .bind(subject)
+        .fetch_all(&mut **transaction)
+        .await?;
+    let mut dead: Vec<i64> = Vec::new();
+    for row in &rows {
+        let headers = serde_json::from_str(&row.try_get::<String, _>(1)?)?;
+        let record = Record { key: subject.to_owned(), headers, value: row.try_get(2)? };
+        if covers_dead(erasure, &record) {
+            dead.push(row.try_get(0)?);
+        }
+    }
+    // Their contents go with them, see the trigger.
+    sqlx::query("DELETE FROM deliveries WHERE event_id IN (SELECT value FROM json_each(?1))")
+        .bind(json!(deliveries).to_string())
+        .execute(&mut **transaction)
+        .await?;
+    sqlx::query("DELETE FROM dead WHERE id IN (SELECT value FROM json_each(?1))")
+        .bind(json!(dead).to_string())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+/// Whether an erasure covers a record among the dead. One that is no event shows no version.
+fn covers_dead(erasure: &Erasure, record: &Record) -> bool {
+    record.event().map_or(true, |event| erasure.covers_event(&event))
+}
+
 async fn bury(transaction: &mut Transaction<'_, Sqlite>, dead: &[Dead]) -> Result<()> {
     for Dead { record, reason, died_at } in dead {
         sqlx::query("INSERT INTO dead (key, headers, value, reason, died_at) VALUES (?1, ?2, ?3, ?4, ?5)")
@@ -600,35 +803,44 @@ async fn bury(transaction: &mut Transaction<'_, Sqlite>, dead: &[Dead]) -> Resul
 }
 
 /// What an event means for the ledger.
-struct Said<'a> {
-    news: Option<serde_json::Value>,
-    delivery: Option<NewDelivery<'a>>,
+enum Said<'a> {
+    /// Nothing. It is on the topic for others.
+    Nothing,
+    /// Which code is the newest of a number, and which has come to its end.
+    News(News<'a>),
+    /// A code that is to be delivered.
+    Code(News<'a>, NewDelivery<'a>),
+    /// A number that is to be forgotten.
+    Erased { subject: &'a str, erasure: Erasure },
 }
 
 impl<'a> Said<'a> {
-    /// Of a type that this version does not know, nothing follows; it is on the topic for others. What
-    /// says that a code is to be delivered, and not which, is dead.
+    /// Of a type that this version does not know, nothing follows. What says that a code is to be
+    /// delivered, and not which, is dead.
     fn by(event: &'a Event) -> Result<Self, String> {
-        let nothing = Self { news: None, delivery: None };
+        let subject = event.subject.as_deref();
+        if event.r#type == EventType::Erased {
+            let subject = subject.ok_or("subject is needed")?;
+            return Ok(Self::Erased { subject, erasure: Erasure::by(event) });
+        }
         let delivers = event.r#type.delivers();
         let ends = matches!(event.r#type, EventType::Verified | EventType::Locked);
         if !delivers && !ends {
-            return Ok(nothing);
+            return Ok(Self::Nothing);
         }
         // The parser's own message is not passed on: it may repeat what was sent.
         let data = event.code().map_err(|_| "a field of data has the wrong type".to_owned())?;
-        let subject = event.subject.as_deref();
         let (Some(subject), Some(version)) = (subject, data.version) else {
             return if delivers {
                 Err("subject and data.version are needed".to_owned())
             } else {
-                Ok(nothing)
+                Ok(Self::Nothing)
             };
         };
         let ended = if ends { version } else { 0 };
-        let news = Some(json!({ "subject": subject, "version": version, "ended": ended }));
+        let news = News { subject, version, ended, ..News::default() };
         if !delivers {
-            return Ok(Self { news, delivery: None });
+            return Ok(Self::News(news));
         }
         let missing = |name: &str| format!("data.{name} is needed");
         let expires_at = data.expires_at.ok_or_else(|| missing("expiresAt"))?;
@@ -645,6 +857,6 @@ impl<'a> Said<'a> {
             expires_at,
             event: serde_json::to_string(event).map_err(|error| error.to_string())?,
         };
-        Ok(Self { news, delivery: Some(delivery) })
+        Ok(Self::Code(news, delivery))
     }
 }

@@ -13,6 +13,7 @@ mod consumer;
 mod dead;
 mod delivery;
 mod dlq;
+mod erasure;
 mod ledger;
 mod message;
 mod metrics;

@@ -8,6 +8,7 @@ use crate::{
     component::{self, Component},
     consumer::Consumer,
     delivery::Delivery,
+    erasure,
     ledger::Ledger,
     metrics::Metrics,
     server::{self, Face},
@@ -66,8 +67,10 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
 
     let metrics = Arc::new(Metrics::new()?);
     let work = Arc::new(Notify::new());
+    let erased = Arc::new(Notify::new());
     let bus_is_back = Arc::new(Notify::new());
-    let consumer = Consumer::new(ledger.clone(), Arc::clone(&metrics), Arc::clone(&work));
+    let consumer =
+        Consumer::new(ledger.clone(), Arc::clone(&metrics), Arc::clone(&work), Arc::clone(&erased));
     let stop = Stop::default();
     let mut tasks = JoinSet::new();
     let bus = if !with_kafka {
@@ -89,6 +92,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         gates: Arc::default(),
     };
     tasks.spawn(delivery.run(stop.clone()));
+    tasks.spawn(erasure::run(ledger.clone(), erased, stop.clone()));
     let times = (arguments.flush_every(), arguments.purge_every());
     tasks.spawn(component::run(
         component,

@@ -38,7 +38,7 @@ pub(crate) struct Topics<K: Deref<Target = Kafka>> {
 }
 
 impl Topics<Arc<Kafka>> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::at(shared())
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod erasure;
 mod in_process;
 mod intake;
 mod kafka;
@@ -31,6 +32,7 @@ const REGENERATED: &str = "otp.regenerated.v1";
 const VERIFIED: &str = "otp.verified.v1";
 const VERIFICATION_FAILED: &str = "otp.verification-failed.v1";
 const LOCKED: &str = "otp.locked.v1";
+const ERASED: &str = "user.erased.v1";
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -115,6 +117,13 @@ impl Otp {
         nonce[..4].copy_from_slice(&unique().to_be_bytes());
         let context = Context { purpose: otp_seal::CODE, otp_id: &self.otp_id, number: &self.number };
         hex::encode(KeyRing::development().seal(self.code.as_bytes(), &context, nonce))
+    }
+
+    /// A new event that its number is erased, this code being the newest. It names no number.
+    fn erased(&self) -> Value {
+        let mut event = self.event(ERASED);
+        event["data"] = json!({ "version": self.version });
+        event
     }
 
     /// A new event about it, as the component says it.

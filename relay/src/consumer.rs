@@ -2,11 +2,11 @@
 
 use crate::{
     dead::{AGAIN, Dead},
-    ledger::{Ledger, Position, Read, now},
+    ledger::{Ledger, Position, Read, now, parse_rfc3339, rfc3339},
     metrics::Metrics,
 };
 use anyhow::Result;
-use otp_events::Record;
+use otp_events::{Event, EventType, Record};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -30,6 +30,12 @@ impl Consumer {
     pub(crate) async fn take(&self, position: Option<Position<'_>>, read: &[Read]) -> Result<()> {
         let taken = self.ledger.take(position, read).await?;
         self.metrics.consumed.inc_by(taken.new.len() as u64);
+        for event in &taken.new {
+            self.metrics.count(event);
+            if event.r#type == EventType::DestinationSuspended {
+                warn_of_suspension(event);
+            }
+        }
         self.metrics.duplicates.inc_by(taken.duplicates as u64);
         self.metrics.dead.inc_by(taken.dead as u64);
         if taken.deliveries + taken.dead > 0 {
@@ -54,6 +60,28 @@ impl Consumer {
     pub(crate) async fn next_offset(&self, topic: &str, partition: i32) -> Result<Option<i64>> {
         self.ledger.next_offset(topic, partition).await
     }
+}
+
+/// Most characters of a range that are logged: a whole number shall not come into the log as a range.
+const MAX_PREFIX: usize = 10;
+
+/// Tells the operator which numbers get no codes for now. Nothing of it is repeated unless it has the form
+/// that it ought to have.
+fn warn_of_suspension(event: &Event) {
+    let said = event.suspension().unwrap_or_default();
+    let is_range = |prefix: &String| {
+        let digits = prefix.strip_prefix('+').unwrap_or_default();
+        prefix.len() <= MAX_PREFIX && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let until = said.suspended_until.as_deref().and_then(parse_rfc3339).map(rfc3339);
+    tracing::warn!(
+        event_id = event.id,
+        prefix = said.prefix.filter(is_range),
+        until,
+        sent = said.sent,
+        verified = said.verified,
+        "a range of numbers is suspended: many codes were sent there, and few came back"
+    );
 }
 
 impl Read {

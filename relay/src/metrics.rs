@@ -1,9 +1,20 @@
 //! What is counted, for Prometheus. No label holds a number or a code.
 
 use anyhow::Result;
+use otp_events::{Event, EventType, is_api_key_name};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+/// Most names of API keys that are told apart: each is a time series of its own for ever.
+const MAX_API_KEYS: usize = 64;
+
+/// The label of what is not told apart.
+const OTHER: &str = "other";
 
 /// The relay's metrics.
 #[derive(Debug)]
@@ -17,6 +28,10 @@ pub(crate) struct Metrics {
     pub(crate) turned_away: IntCounterVec,
     /// Events that the consumer has read for the first time.
     pub(crate) consumed: IntCounter,
+    /// The same, by type and by the API key that the request came with, see [`Metrics::count`].
+    events: IntCounterVec,
+    /// The names of API keys that have a label.
+    api_keys: Mutex<BTreeSet<String>>,
     /// Events that it had read before.
     pub(crate) duplicates: IntCounter,
     /// Codes that reached a provider, by channel and provider.
@@ -87,6 +102,12 @@ impl Metrics {
                 &["status"],
             )?,
             consumed: counter("consumed_total", "Events that were read for the first time")?,
+            events: counters(
+                "events_total",
+                "Events that were read for the first time, by type and API key",
+                &["type", "api_key"],
+            )?,
+            api_keys: Mutex::default(),
             duplicates: counter("duplicates_total", "Events that were read again, without effect")?,
             delivered: counters(
                 "delivered_total",
@@ -113,6 +134,33 @@ impl Metrics {
             lag,
             registry,
         })
+    }
+
+    /// Counts an event that was read for the first time. What is not known by its type, or comes with one
+    /// API key too many, is `other`: whoever makes names up shall not fill a database with them.
+    pub(crate) fn count(&self, event: &Event) {
+        let r#type = match &event.r#type {
+            EventType::Other(_) => OTHER,
+            known => known.as_str(),
+        };
+        self.events.with_label_values(&[r#type, self.api_key(event.apikeyname.as_deref())]).inc();
+    }
+
+    /// The label for an API key; empty where there is none.
+    fn api_key<'a>(&self, name: Option<&'a str>) -> &'a str {
+        let Some(name) = name else { return "" };
+        if !is_api_key_name(name) {
+            return OTHER;
+        }
+        let mut known = self.api_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(name) {
+            return name;
+        }
+        if known.len() >= MAX_API_KEYS {
+            return OTHER;
+        }
+        known.insert(name.to_owned());
+        name
     }
 
     /// All of it, in Prometheus' text format 0.0.4.

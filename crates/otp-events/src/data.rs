@@ -31,7 +31,25 @@ pub struct CodeData {
     /// When the code dies, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// Of a failed check: `wrong`, `used`, `expired` or `locked`.
+    /// Why a check failed, or a request was refused. The README has the words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// The `data` of an event about a range of numbers that was suspended. All of it may be missing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SuspensionData {
+    /// How the numbers of the range begin, such as `+99291`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Codes that were sent there lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<i64>,
+    /// Those of them that came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<i64>,
+    /// When the range gets codes again, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended_until: Option<String>,
 }

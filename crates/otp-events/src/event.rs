@@ -1,6 +1,9 @@
 //! An event in the JSON format of CloudEvents.
 
-use crate::{data::CodeData, event_type::EventType};
+use crate::{
+    data::{CodeData, SuspensionData},
+    event_type::EventType,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -43,12 +46,25 @@ pub struct Event {
     /// The request's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requestid: Option<String>,
+    /// The name of the API key that the request came with, see [`is_api_key_name`]. One of another form is
+    /// passed on, too: an event with an odd name still has a code to deliver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apikeyname: Option<String>,
     /// What it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
     /// Attributes that this version does not know, as they came.
     #[serde(flatten)]
     pub extensions: Map<String, Value>,
+}
+
+/// Longest name of an API key.
+const MAX_API_KEY_NAME: usize = 64;
+
+/// Whether an API key can have this name: 1 to 64 of `a-z A-Z 0-9 - _`.
+pub fn is_api_key_name(name: &str) -> bool {
+    (1..=MAX_API_KEY_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Why something is no event. It repeats nothing of what was sent.
@@ -88,6 +104,7 @@ impl Event {
             sequence: None,
             traceparent: None,
             requestid: None,
+            apikeyname: None,
             data: None,
             extensions: Map::new(),
         }
@@ -113,6 +130,7 @@ impl Event {
             ("sequence", &self.sequence),
             ("traceparent", &self.traceparent),
             ("requestid", &self.requestid),
+            ("apikeyname", &self.apikeyname),
         ];
         let given = optional.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         for (name, value) in required.into_iter().chain(given) {
@@ -138,6 +156,11 @@ impl Event {
     pub fn code(&self) -> Result<CodeData, serde_json::Error> {
         self.data.as_ref().map(CodeData::deserialize).transpose().map(Option::unwrap_or_default)
     }
+
+    /// What it says about a range of numbers, if it is of [`EventType::DestinationSuspended`].
+    pub fn suspension(&self) -> Result<SuspensionData, serde_json::Error> {
+        self.data.as_ref().map(SuspensionData::deserialize).transpose().map(Option::unwrap_or_default)
+    }
 }
 
 #[cfg(test)]
@@ -152,7 +175,7 @@ mod tests {
             "specversion": "1.0", "id": "0198c7a4-0000-7000-8000-000000000000", "source": "spin-otp",
             "type": "otp.generated.v1", "subject": "9eeec548fe31b7e38fcb0f946ea5c649",
             "time": "2026-11-22T07:41:42.123Z", "datacontenttype": "application/json",
-            "sequence": "00000001795333302123", "requestid": "a request",
+            "sequence": "00000001795333302123", "requestid": "a request", "apikeyname": "mobile-app",
             "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "data": {
                 "mobileNumber": "+14155550123", "channel": "sms", "otpId": "0198c7a4", "version": 1_795_333_302_123_i64,
@@ -189,11 +212,34 @@ mod tests {
         assert_eq!(theirs.id(), "0198c7a4-0000-7000-8000-000000000000");
         assert_eq!(theirs.ty(), "otp.generated.v1");
         assert_eq!(theirs.subject(), Some("9eeec548fe31b7e38fcb0f946ea5c649"));
+        assert_eq!(theirs.extension("apikeyname").unwrap().to_string(), "mobile-app");
         assert_eq!(theirs.extension("sequence").unwrap().to_string(), "00000001795333302123");
         let back = Event::read(serde_json::to_value(&theirs).unwrap()).unwrap();
         // The time is written anew, with another number of digits.
         let mine = Event { time: back.time.clone(), ..Event::read(generated()).unwrap() };
         assert_eq!(back, mine);
+    }
+
+    #[test]
+    fn the_name_of_an_api_key_is_1_to_64_letters_digits_hyphens_and_underscores() {
+        for name in ["a", "Mobile-App_2", &"x".repeat(64)] {
+            assert!(is_api_key_name(name), "{name}");
+        }
+        for name in ["", "mobile app", "a\"b", "é", "+14155550123", &"x".repeat(65)] {
+            assert!(!is_api_key_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_suspension_says_which_range_and_until_when() {
+        let mut event = Event::new("0198c7a4", EventType::DestinationSuspended);
+        assert_eq!(event.suspension().unwrap(), SuspensionData::default());
+        event.data = Some(json!({
+            "prefix": "+99291", "sent": 40, "verified": 1, "suspendedUntil": "2026-11-22T08:41:42.123Z",
+        }));
+        let said = event.suspension().unwrap();
+        assert_eq!((said.prefix.as_deref(), said.sent, said.verified), (Some("+99291"), Some(40), Some(1)));
+        assert_eq!(serde_json::to_value(&said).unwrap(), event.data.unwrap());
     }
 
     #[test]
@@ -213,6 +259,7 @@ mod tests {
             (with("subject", json!("a\nb")), Malformed::Attribute("subject")),
             (with("type", json!("")), Malformed::Attribute("type")),
             (with("traceparent", json!("é")), Malformed::Attribute("traceparent")),
+            (with("apikeyname", json!("")), Malformed::Attribute("apikeyname")),
             (with("Tenant", json!("acme")), Malformed::Name),
             (with("tenant", json!({})), Malformed::Value),
             (with("tenant", json!(1.5)), Malformed::Value),

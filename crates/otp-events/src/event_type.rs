@@ -18,15 +18,17 @@ pub enum EventType {
     VerificationFailed,
     /// A wrong guess used up the last attempt.
     Locked,
-    /// A request was refused for its number's limit.
+    /// A request was refused: for a limit, or for what it asked.
     Limited,
     /// The user was erased.
     Erased,
+    /// A range of numbers gets no codes for now: many were sent there, and few came back.
+    DestinationSuspended,
     /// Something that a newer version says.
     Other(String),
 }
 
-const KNOWN: [(EventType, &str); 8] = [
+const KNOWN: [(EventType, &str); 9] = [
     (EventType::Generated, "otp.generated.v1"),
     (EventType::Resent, "otp.resent.v1"),
     (EventType::Regenerated, "otp.regenerated.v1"),
@@ -35,6 +37,7 @@ const KNOWN: [(EventType, &str); 8] = [
     (EventType::Locked, "otp.locked.v1"),
     (EventType::Limited, "otp.limited.v1"),
     (EventType::Erased, "user.erased.v1"),
+    (EventType::DestinationSuspended, "destination.suspended.v1"),
 ];
 
 impl EventType {

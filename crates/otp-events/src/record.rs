@@ -34,6 +34,7 @@ impl From<&Event> for Record {
             ("sequence", &event.sequence),
             ("traceparent", &event.traceparent),
             ("requestid", &event.requestid),
+            ("apikeyname", &event.apikeyname),
         ];
         optional.iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).for_each(
             |(name, value)| {
@@ -88,6 +89,7 @@ impl Record {
                 Some("sequence") => event.sequence = Some(value),
                 Some("traceparent") => event.traceparent = Some(value),
                 Some("requestid") => event.requestid = Some(value),
+                Some("apikeyname") => event.apikeyname = Some(value),
                 Some(name) => drop(extensions.insert(name.to_owned(), Value::String(value))),
                 None if header == CONTENT_TYPE => event.datacontenttype = Some(value),
                 // Whatever else somebody has put there.
@@ -120,10 +122,13 @@ mod tests {
     #[test]
     fn an_event_goes_through_a_record_and_back() {
         let mut event = event();
+        event.requestid = Some("a request".to_owned());
+        event.apikeyname = Some("mobile-app".to_owned());
         event.extensions.insert("tenant".to_owned(), json!("acme"));
         let record = Record::from(&event);
         assert_eq!(record.key, "9eeec548fe31b7e38fcb0f946ea5c649");
         assert_eq!(record.header("ce_type"), Some("otp.generated.v1"));
+        assert_eq!(record.header("ce_apikeyname"), Some("mobile-app"));
         assert_eq!(record.header("content-type"), Some(JSON));
         assert_eq!(record.event().unwrap(), event);
     }

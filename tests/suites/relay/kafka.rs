@@ -117,6 +117,8 @@ fn an_event_lies_in_the_topic_as_cloudevents_has_it_and_shows_no_code() {
     events[1]["priority"] = json!(7);
     events[1]["data"]["voice"] = json!({ "language": "en" });
     events[2]["type"] = json!("otp.forwarded.v3");
+    events[3]["type"] = json!("destination.suspended.v1");
+    events[3]["subject"] = json!("+99291");
     hand_over(&relay, &events);
 
     let records = topics.records();
@@ -230,6 +232,8 @@ fn an_event_is_delivered_once_though_it_is_in_the_topic_twice() {
     assert_eq!(topics.records().len(), 2);
     assert_eq!(codes(&inbox(&relay)), [otp.code]);
     assert_eq!([metric(&relay, "published_total"), metric(&relay, "consumed_total")], [2.0, 1.0]);
+    // The key's name has come through the topic.
+    assert_eq!(metric(&relay, "events_total{api_key=\"shop\",type=\"otp.generated.v1\""), 1.0);
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Otp {
             "specversion": "1.0", "id": unique_id(), "source": "spin-otp", "type": kind,
             "subject": self.subject(), "time": rfc3339(Utc::now()), "datacontenttype": "application/json",
             "sequence": format!("{:020}", unique()), "traceparent": TRACEPARENT, "requestid": "a-request",
-            "data": data,
+            "apikeyname": "shop", "data": data,
         })
     }
 }

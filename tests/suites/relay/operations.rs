@@ -229,6 +229,7 @@ fn metrics_tell_what_was_done_in_the_form_that_prometheus_reads() {
     for (name, least) in [
         ("published_total", 5.0),
         ("consumed_total", 4.0),
+        ("events_total", 4.0),
         ("duplicates_total", 1.0),
         ("refused_total", 1.0),
         ("delivered_total{channel=\"sms\"", 1.0),
@@ -246,6 +247,93 @@ fn metrics_tell_what_was_done_in_the_form_that_prometheus_reads() {
         assert!(metric(&relay, name) >= least, "{name}: {text}");
     }
     assert!(metric(&relay, "delivery_duration_seconds_sum") >= 0.4, "the one that was put off: {text}");
+}
+
+#[test]
+fn events_are_counted_once_by_type_and_by_the_api_key_that_they_came_with() {
+    let relay = Relay::start();
+    let with = |kind: &str, key: Option<&str>| {
+        let mut event = Otp::new().event(kind);
+        match key {
+            Some(key) => event["apikeyname"] = json!(key),
+            None => drop(event.as_object_mut().unwrap().remove("apikeyname")),
+        }
+        event
+    };
+    let counted =
+        |kind: &str, key: &str| metric(&relay, &format!("events_total{{api_key=\"{key}\",type=\"{kind}\"}}"));
+    let mut events = vec![
+        with(GENERATED, Some("web")),
+        with(GENERATED, Some("web")),
+        with(RESENT, Some("Mobile_App-2")),
+        with(VERIFIED, None),
+        with("otp.limited.v1", None),
+        with("otp.forwarded.v3", Some("web")),
+        with("com.example.order.v1", Some("web")),
+        // No name that a key can have.
+        with(LOCKED, Some("+14155550123")),
+        with(LOCKED, Some(&"k".repeat(65))),
+    ];
+    events.push(events[0].clone());
+    hand_over(&relay, &events);
+    for (kind, key, count) in [
+        (GENERATED, "web", 2.0),
+        (RESENT, "Mobile_App-2", 1.0),
+        (VERIFIED, "", 1.0),
+        ("otp.limited.v1", "", 1.0),
+        ("other", "web", 2.0),
+        (LOCKED, "other", 2.0),
+    ] {
+        assert_eq!(counted(kind, key), count, "{kind} {key}");
+    }
+    // Two names have been seen; 62 more are told apart.
+    hand_over(&relay, &(0..100).map(|key| with(VERIFIED, Some(&format!("key-{key}")))).collect::<Vec<_>>());
+    assert_eq!(counted(VERIFIED, "key-61"), 1.0);
+    assert_eq!(counted(VERIFIED, "key-62"), 0.0);
+    assert_eq!(counted(VERIFIED, "other"), 38.0);
+    hand_over_one(&relay, &with(VERIFIED, Some("web")));
+    assert_eq!(counted(VERIFIED, "web"), 1.0, "one that is known stays so");
+    assert_eq!(metric(&relay, "events_total"), metric(&relay, "consumed_total"));
+}
+
+#[test]
+fn a_range_that_is_suspended_is_told_to_the_operator_and_nothing_is_delivered() {
+    let relay = Relay::start();
+    let suspended = |data: Value| {
+        let mut event = Otp::new().event("destination.suspended.v1");
+        event["subject"] = json!("+99291");
+        event["data"] = data;
+        event
+    };
+    let until = "2026-11-22T08:41:42.123Z";
+    let told = suspended(json!({ "prefix": "+99291", "sent": 40, "verified": 1, "suspendedUntil": until }));
+    hand_over(&relay, &[told.clone(), told.clone()]);
+    let lines = |event: &Value| -> Vec<Value> {
+        let log = relay.log();
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.filter(|line: &Value| line["event_id"] == event["id"]).collect()
+    };
+    let [line] = lines(&told).try_into().unwrap();
+    assert_eq!(line["level"], "WARN", "{line}");
+    for (field, value) in
+        [("prefix", json!("+99291")), ("until", json!(until)), ("sent", json!(40)), ("verified", json!(1))]
+    {
+        assert_eq!(line[field], value, "{line}");
+    }
+    // Whatever does not look like it is not repeated.
+    for data in [
+        json!("none"),
+        json!({ "prefix": "+14155550123", "suspendedUntil": "+14155550123" }),
+        json!({ "prefix": 14_155_550_123_i64 }),
+    ] {
+        let odd = suspended(data);
+        hand_over_one(&relay, &odd);
+        let [line] = lines(&odd).try_into().unwrap();
+        assert_eq!(line["level"], "WARN", "{line}");
+    }
+    assert!(!relay.log().contains("4155550123"), "{}", relay.log());
+    assert_eq!(metric(&relay, "events_total{api_key=\"shop\",type=\"destination.suspended.v1\""), 4.0);
+    assert!(inbox(&relay).is_empty() && dead_letters(&relay).is_empty());
 }
 
 #[test]

@@ -1,34 +1,35 @@
 //! What Spin's HTTP trigger tells the component about a request, in its headers.
 
-use crate::manifest::ROUTE;
+use crate::{framing::Refusal, manifest::ROUTE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use std::net::SocketAddr;
 
-/// The request is not one that HTTP allows; the text says why.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadRequest(pub(crate) &'static str);
-
 /// The request's URI with scheme and authority, which an origin-form request carries in `Host` only.
 /// RFC 9112, section 3.2: exactly one `Host`, and not another one than the URI names.
-pub(crate) fn absolute_uri(uri: &Uri, headers: &HeaderMap) -> Result<Uri, BadRequest> {
+pub(crate) fn absolute_uri(uri: &Uri, headers: &HeaderMap) -> Result<Uri, Refusal> {
+    const BAD_TARGET: Refusal = Refusal::bad("the request's target is not valid");
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(BadRequest("exactly one Host header is needed"));
+        return Err(Refusal::bad("exactly one Host header is needed"));
     };
     let authority: http::uri::Authority = host
         .to_str()
         .ok()
+        // An authority may name a user, a Host may not.
+        .filter(|host| !host.contains('@'))
         .and_then(|host| host.parse().ok())
-        .ok_or(BadRequest("the Host header is not valid"))?;
+        .ok_or(Refusal::bad("the Host header is not valid"))?;
     if uri.authority().is_some_and(|named| *named != authority) {
-        return Err(BadRequest("the Host header names another host than the request"));
+        return Err(Refusal::bad("the Host header names another host than the request"));
     }
-    Uri::builder()
-        .scheme("http")
-        .authority(authority)
-        .path_and_query(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")))
-        .build()
-        .map_err(|_| BadRequest("the request's target is not valid"))
+    // `CONNECT a:1` and `OPTIONS *` ask a proxy or a whole server; a component has only paths.
+    let path = match uri.path_and_query() {
+        Some(path) if path.path().starts_with('/') => path.clone(),
+        None | Some(_) if uri.scheme().is_some() => PathAndQuery::from_static("/"),
+        None | Some(_) => return Err(BAD_TARGET),
+    };
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path);
+    uri.build().map_err(|_| BAD_TARGET)
 }
 
 /// Appends what Spin appends. Values that the client sent under the same names stay in front, so the
@@ -69,7 +70,17 @@ mod tests {
 
     #[test]
     fn a_request_without_one_clear_host_is_refused() {
-        for (uri, hosts) in [("/", &[][..]), ("/", &["a", "b"]), ("/", &["a b"]), ("http://a/", &["b"])] {
+        for (uri, hosts) in [
+            ("/", &[][..]),
+            ("/", &["a", "b"]),
+            ("/", &["a b"]),
+            ("/", &[""]),
+            ("/", &["user@a"]),
+            ("http://a/", &["b"]),
+            ("http://user@a/", &["a"]),
+            ("a:1", &["a:1"]),
+            ("*", &["a"]),
+        ] {
             assert!(absolute_uri(&Uri::from_static(uri), &host(hosts)).is_err(), "{uri} {hosts:?}");
         }
     }

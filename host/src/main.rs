@@ -7,6 +7,8 @@
 
 mod application;
 mod arguments;
+mod client_stream;
+mod framing;
 mod headers;
 mod manifest;
 mod outbound;

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod conversation;
+mod smuggling;
+
+use conversation::Conversation;
 use harness::{Service, number, repository, unused_address};
 use serde_json::json;
 use std::{
@@ -125,6 +129,56 @@ fn spins_own_health_path_answers() {
 }
 
 #[test]
+fn what_is_logged_of_a_request_cannot_pass_for_a_line_of_the_log() {
+    let service = Service::start();
+    let forged = "a%0d%0aINFO%20forged \"\u{1b}[31m\u{85}forged";
+    let request = format!("GET /%0D%0AINFO%20forged HTTP/1.1\r\nhost: a\r\nx-request-id: {forged}\r\n\r\n");
+    Conversation::with(service.address(), request.as_bytes());
+    let request =
+        format!("GET /{} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "4155550123x".repeat(1000));
+    assert_eq!(Conversation::with(service.address(), request.as_bytes()).statuses(), [404]);
+    let log = service.log();
+    assert!(
+        log.lines().all(|line| line.len() < 1000 && !line.trim_start().starts_with("INFO forged")),
+        "{log}"
+    );
+    assert!(!log.contains(['\u{1b}', '\u{85}']) && !log.contains("555"), "{log}");
+}
+
+#[test]
+fn a_path_leads_to_no_file() {
+    let service = Service::start();
+    for path in ["/../../etc/passwd", "/..%2f..%2fetc/passwd", "//etc/passwd", "/./healthz/..", "/%00"] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let conversation = Conversation::with(service.address(), request.as_bytes());
+        assert_eq!(conversation.statuses(), [404], "{path}");
+        assert!(!conversation.text().contains("root:"), "{path}");
+    }
+}
+
+#[test]
+fn the_hosts_own_answers_are_not_kept_or_guessed_at() {
+    let service = Service::start();
+    for request in
+        ["GET /.well-known/spin/health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "nonsense\r\n\r\n"]
+    {
+        let text = Conversation::with(service.address(), request.as_bytes()).text().to_lowercase();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let fields: Vec<_> = head.lines().collect();
+        for field in [
+            "content-type: text/plain; charset=utf-8",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+            "connection: close",
+        ] {
+            assert!(fields.contains(&field), "{field}: {text}");
+        }
+        assert!(fields.contains(&format!("content-length: {}", body.len()).as_str()), "{text}");
+        assert!(!head.contains("server:") && !head.contains("x-powered-by"), "{text}");
+    }
+}
+
+#[test]
 fn a_term_or_an_interrupt_ends_it_with_0_after_the_requests_in_flight() {
     for signal in ["TERM", "INT"] {
         let mut service = Service::start();
@@ -155,62 +209,6 @@ fn an_idle_host_stops_at_once() {
     let start = Instant::now();
     assert_eq!(service.terminate().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-}
-
-/// What the host answers to these bytes, up to the end of the connection.
-fn raw(service: &Service, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(service.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    // The host may close before it has read everything.
-    let _ = stream.write_all(request);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-#[test]
-fn heads_are_bounded_and_bad_ones_are_refused() {
-    let service = Service::start();
-    let long = format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(32 * 1024));
-    assert!(raw(&service, long.as_bytes()).starts_with("HTTP/1.1 431"));
-    let many = format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(200));
-    assert!(raw(&service, many.as_bytes()).starts_with("HTTP/1.1 431"));
-    for bad in [
-        "GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nhost: a b\r\nconnection: close\r\n\r\n",
-        "GET http://a/healthz HTTP/1.1\r\nhost: b\r\nconnection: close\r\n\r\n",
-        "nonsense\r\n\r\n",
-        "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
-    ] {
-        let answer = raw(&service, bad.as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 400"), "{bad:?}: {answer}");
-    }
-    service.client().get("/healthz").expect(200);
-}
-
-#[test]
-fn a_head_that_trickles_in_is_cut_off() {
-    let service = Service::start();
-    let mut stream = TcpStream::connect(service.address()).unwrap();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nx: ").unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let start = Instant::now();
-    // A byte every half second would keep a connection for ever where only silence is measured.
-    let cut_off = loop {
-        match stream.read(&mut [0; 1024]) {
-            Ok(0) => break true,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => break true,
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            break false;
-        }
-        let _ = stream.write_all(b"x");
-    };
-    assert!(cut_off);
-    service.client().get("/healthz").expect(200);
 }
 
 #[test]

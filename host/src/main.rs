@@ -13,10 +13,12 @@ mod headers;
 mod manifest;
 mod outbound;
 mod redis;
+mod request_body;
 mod server;
 mod sqlite;
 mod startup;
 mod variables;
+mod waiting;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -5,6 +5,8 @@ use crate::{
     client_stream::{ClientStream, RefusedHead},
     framing::{self, Refusal},
     headers,
+    request_body::RequestBody,
+    waiting::{Place, Waiting},
 };
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -13,8 +15,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    convert::Infallible,
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,11 +39,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most requests at a time inside the component; others wait. The handler itself knows no bound.
 const MAX_REQUESTS: usize = 256;
 
+/// Most of them whose bodies are still on their way, because they are longer than is read ahead. All the
+/// others can count on the rest.
+const MAX_LONG_REQUESTS: usize = 32;
+
 /// How long requests in flight may take to end when the host stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most connections at a time; others wait to be accepted.
-const MAX_CONNECTIONS: usize = 1_024;
+/// File descriptors that are not for clients' connections: those of databases, caches and outbound calls.
+const OTHER_DESCRIPTORS: usize = 256;
+
+/// How often the log says that there are too many connections, however often there are.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Most characters of a path that are logged.
 const MAX_LOGGED_PATH: usize = 256;
@@ -53,7 +62,20 @@ const SPIN_HEALTH: &str = "/.well-known/spin/health";
 struct Server {
     handler: ProxyHandler<Application>,
     requests: Arc<Semaphore>,
+    long_requests: Arc<Semaphore>,
 }
+
+/// A connection is to be closed to make place for another: its request gets no answer.
+#[derive(Debug)]
+struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("there are too many connections")
+    }
+}
+
+impl std::error::Error for Closed {}
 
 /// Listens there, or says what is in the way.
 pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
@@ -71,26 +93,30 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
 pub(crate) async fn serve(
     listener: TcpListener,
     application: Application,
+    max_connections: NonZeroUsize,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let server =
-        Server { handler: application.into_handler(), requests: Arc::new(Semaphore::new(MAX_REQUESTS)) };
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let server = Server {
+        handler: application.into_handler(),
+        requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        long_requests: Arc::new(Semaphore::new(MAX_LONG_REQUESTS)),
+    };
+    let max_connections = affordable(max_connections.get(), open_files());
+    let connections = Arc::new(Semaphore::new(max_connections));
+    let waiting = Arc::<Waiting>::default();
+    let mut warned: Option<Instant> = None;
     let (drain, draining) = watch::channel(());
     let mut tasks = JoinSet::new();
     tokio::pin!(stop);
-    loop {
-        let permit = tokio::select! {
-            () = &mut stop => break,
-            permit = Arc::clone(&connections).acquire_owned() => permit.context("the semaphore is never closed")?,
-        };
+    'serving: loop {
         let (stream, client) = tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely: others will be closed in a moment.
+                    // Out of file descriptors, most likely, which slow clients must not hold either.
                     tracing::warn!("cannot accept a connection: {error}");
+                    waiting.close_longest();
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -98,7 +124,28 @@ pub(crate) async fn serve(
             // Ended tasks are forgotten as they end, not all at the stop.
             Some(_) = tasks.join_next() => continue,
         };
-        let connection = connection(stream, client, server.clone(), draining.clone());
+        let mut made_place = false;
+        let permit = loop {
+            if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
+                break permit;
+            }
+            if !made_place {
+                made_place = waiting.close_longest();
+                if warned.is_none_or(|warned| warned.elapsed() > WARNING_INTERVAL) {
+                    warned = Some(Instant::now());
+                    tracing::warn!("all {max_connections} connections are taken; the idlest are closed");
+                }
+            }
+            tokio::select! {
+                () = &mut stop => break 'serving,
+                permit = Arc::clone(&connections).acquire_owned() => {
+                    break permit.context("the semaphore is never closed")?;
+                }
+                () = waiting.joined(), if !made_place => {}
+            }
+        };
+        let place = Place::new(Arc::clone(&waiting));
+        let connection = connection(stream, client, server.clone(), place, draining.clone());
         tasks.spawn(async move {
             connection.await;
             drop(permit);
@@ -117,10 +164,31 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// As many connections as are wanted, or as the system has file descriptors for: without one for its
+/// database the component can answer nobody.
+fn affordable(wanted: usize, open_files: Option<usize>) -> usize {
+    let Some(open_files) = open_files else { return wanted };
+    let most = open_files.saturating_sub(OTHER_DESCRIPTORS).max(open_files / 2).max(1);
+    if most < wanted {
+        tracing::info!(
+            "there can be {most} connections: the limit of open files is {open_files} (ulimit -n)"
+        );
+    }
+    wanted.min(most)
+}
+
+/// The process's limit of open files, where the system tells.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 async fn connection(
     stream: TcpStream,
     client: SocketAddr,
     server: Server,
+    place: Place,
     mut draining: watch::Receiver<()>,
 ) {
     // Or a client that keeps its connection waits 40 ms for a delayed acknowledgement.
@@ -129,10 +197,17 @@ async fn connection(
     }
     let refused_head = Arc::<RefusedHead>::default();
     let stream = ClientStream::new(stream, Arc::clone(&refused_head));
-    let exchange = Arc::new(Exchange { client, server, refused_head, requests: AtomicU64::new(0) });
+    let place = Arc::new(place);
+    let exchange = Arc::new(Exchange {
+        client,
+        server,
+        place: Arc::clone(&place),
+        refused_head,
+        requests: AtomicU64::new(0),
+    });
     let service = service_fn(move |request| {
         let exchange = Arc::clone(&exchange);
-        async move { Ok::<_, Infallible>(exchange.answer(request).await) }
+        async move { exchange.answer(request).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -142,6 +217,9 @@ async fn connection(
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let served = tokio::select! {
+        // First, so that a request is not begun on a connection that is to be closed.
+        biased;
+        () = place.closed() => return,
         served = &mut connection => served,
         _ = draining.changed() => {
             connection.as_mut().graceful_shutdown();
@@ -157,49 +235,71 @@ async fn connection(
 struct Exchange {
     client: SocketAddr,
     server: Server,
+    place: Arc<Place>,
     refused_head: Arc<RefusedHead>,
     /// How many there have been.
     requests: AtomicU64,
 }
 
 impl Exchange {
-    async fn answer(&self, request: Request<Incoming>) -> Response<WasiBody> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<WasiBody>, Closed> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(refusal) = self.refused_head.of(number) {
             tracing::info!(status = refusal.status.as_u16(), reason = refusal.reason, "request refused");
-            return refused(refusal);
+            return Ok(refused(refusal));
         }
         let start = Instant::now();
         let method = request.method().clone();
         let path = for_log(request.uri().path());
-        let response = self.component(request).await.unwrap_or_else(refused);
+        let response = match self.component(request).await? {
+            Ok(response) => response,
+            Err(refusal) => refused(refusal),
+        };
+        // The client has an answer to read now, and then the next request to send.
+        self.place.wait_anew();
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
         tracing::info!(
             %method, path, status = response.status().as_u16(), ms = start.elapsed().as_micros() as f64 / 1e3, id,
             "request"
         );
-        response
+        Ok(response)
     }
 
-    async fn component(&self, mut request: Request<Incoming>) -> Result<Response<WasiBody>, Refusal> {
-        let uri = headers::absolute_uri(request.uri(), request.headers())?;
+    async fn component(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<Result<Response<WasiBody>, Refusal>, Closed> {
+        let uri = match headers::absolute_uri(request.uri(), request.headers()) {
+            Ok(uri) => uri,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         if uri.path() == SPIN_HEALTH {
-            return Ok(text(StatusCode::OK, "OK"));
+            return Ok(Ok(text(StatusCode::OK, "OK")));
         }
         headers::append_spin_headers(request.headers_mut(), &uri, self.client);
         *request.uri_mut() = uri;
-        let Ok(_permit) = self.server.requests.acquire().await else {
-            return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "the host is stopping"));
+        // The client has sent a head, and may take as long again for its body.
+        self.place.wait_anew();
+        let (head, body) = request.into_parts();
+        let server = &self.server;
+        let (body, _long) = match RequestBody::read(body).await {
+            Ok(RequestBody::Whole(body)) if self.place.leave() => (body, None),
+            Ok(RequestBody::Whole(_)) => return Err(Closed),
+            // Its place is kept: it still waits for its client.
+            Ok(RequestBody::Partly(body)) => (body, server.long_requests.acquire().await.ok()),
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        Ok(match self.server.handler.handle((), request).await {
+        let Ok(_permit) = server.requests.acquire().await else {
+            return Ok(Ok(text(StatusCode::SERVICE_UNAVAILABLE, "the host is stopping")));
+        };
+        Ok(Ok(match server.handler.handle((), Request::from_parts(head, body)).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!("the component gave no answer: {error:#}");
                 let reason = "the component gave no answer; the host's log says why";
                 text(StatusCode::INTERNAL_SERVER_ERROR, reason)
             }
-        })
+        }))
     }
 }
 
@@ -252,6 +352,15 @@ mod tests {
     fn a_path_fills_no_log() {
         assert_eq!(for_log(&"/x".repeat(128)), "/x".repeat(128));
         assert_eq!(for_log(&"/x".repeat(8000)), "/x".repeat(128) + "…");
+    }
+
+    #[test]
+    fn connections_leave_file_descriptors_for_others() {
+        assert_eq!(affordable(1024, None), 1024);
+        assert_eq!(affordable(1024, Some(20_000)), 1024);
+        assert_eq!(affordable(1024, Some(1024)), 768);
+        assert_eq!(affordable(1024, Some(100)), 50);
+        assert_eq!(affordable(10, Some(100)), 10);
     }
 
     #[tokio::test]

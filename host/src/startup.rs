@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             if set.is_empty() { "all at their defaults".to_owned() } else { format!("set: {set}") }
         );
 
-        server::serve(listener, loaded.application, stop).await?;
+        server::serve(listener, loaded.application, arguments.max_connections, stop).await?;
         if tokio::time::timeout(INSTANCES_TIMEOUT, loaded.stopper.stop()).await.is_err() {
             tracing::warn!("stopped with work in the background after {} s", INSTANCES_TIMEOUT.as_secs());
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod conversation;
+mod program;
+mod slow_clients;
 mod smuggling;
 
 use conversation::Conversation;

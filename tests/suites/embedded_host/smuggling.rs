@@ -159,6 +159,41 @@ fn a_request_that_names_another_place_is_refused() {
 }
 
 #[test]
+fn chunks_that_can_be_read_in_two_ways_are_refused() {
+    let extension = format!("0;{}\r\n\r\n", "x".repeat(300));
+    let bodies = [
+        "x\r\nhello\r\n0\r\n\r\n",
+        "\r\nhello\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\rhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5;a\0\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhello!\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\n\n",
+        "5\r\nhello\r\n0\r\n\n",
+        "5\r\nhello\r\n0\r\nx : y\r\n\r\n",
+        "5\r\nhello\r\n0\r\nx: y\n\r\n",
+        "5\r\nhello\r\n0\r\n x\r\n\r\n",
+        "5\r\nhello\r\n0\r\ncontent-length: 5\r\n\r\n",
+        "5\r\nhello\r\n0\r\ntransfer-encoding: chunked\r\n\r\n",
+        "5\r\nhello\r\n0\r\nGET /healthz HTTP/1.1\r\n\r\n",
+        "10000000000000005\r\nhello\r\n0\r\n\r\n",
+        "ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+        &extension,
+    ];
+    let requests = bodies.map(|body| post("transfer-encoding: chunked", body));
+    refused(400, &each(&requests));
+}
+
+#[test]
 fn a_head_that_is_too_large_is_refused() {
     let long = format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(32 * 1024));
     let endless = format!("GET /{}", "x".repeat(200 * 1024));

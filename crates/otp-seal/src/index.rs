@@ -16,6 +16,24 @@ impl std::fmt::Display for NumberIndex {
     }
 }
 
+/// Stands for something of a request that is compared or counted and need not be known: a client's address,
+/// an Idempotency-Key, what was asked for. 32 hexadecimal digits, as a [`NumberIndex`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Stands for a code in the database, so that the database itself can compare it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CheckValue([u8; 32]);
@@ -57,14 +75,19 @@ impl IndexKey {
 
     /// The keyed index of a number in E.164.
     pub fn number(&self, number: &str) -> NumberIndex {
-        use std::fmt::Write;
-        self.tag("number", &[number.as_bytes()])[..16].iter().fold(
-            NumberIndex(String::with_capacity(32)),
-            |mut index, byte| {
-                write!(index.0, "{byte:02x}").expect("a String takes whatever is written");
-                index
-            },
-        )
+        NumberIndex(half(&self.tag("number", &[number.as_bytes()])))
+    }
+
+    /// The fingerprint of `fields` for one `usage`; those of other usages are others.
+    pub fn fingerprint(&self, usage: &str, fields: &[&str]) -> Fingerprint {
+        let fields: Vec<_> = fields.iter().map(|field| field.as_bytes()).collect();
+        // No usage reads as one of the other uses of this key.
+        Fingerprint(half(&self.tag(&format!("fingerprint of {usage}"), &fields)))
+    }
+
+    /// Whether this is the public key for development.
+    pub fn is_development(&self) -> bool {
+        self.number("").0 == Self::development().number("").0
     }
 
     /// The check value of `code`, good for this number only. It does not depend on the code's id, for
@@ -83,6 +106,15 @@ impl IndexKey {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+/// The first 128 bits, in hexadecimal.
+fn half(tag: &[u8; 32]) -> String {
+    use std::fmt::Write;
+    tag[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes whatever is written");
+        text
+    })
 }
 
 impl std::fmt::Debug for IndexKey {
@@ -118,6 +150,28 @@ mod tests {
             prop_assert_ne!(key.check(&a, code.as_bytes()), key.check(&a, &code.as_bytes()[1..]));
             prop_assert_eq!(key.check(&a, code.as_bytes()), key.check(&a, code.as_bytes()));
         }
+    }
+
+    #[test]
+    fn fingerprints_differ_by_usage_and_by_where_fields_end() {
+        let key = IndexKey::parse(KEY).unwrap();
+        let all = [
+            key.fingerprint("client", &["ab", "c"]),
+            key.fingerprint("client", &["a", "bc"]),
+            key.fingerprint("client", &["abc"]),
+            key.fingerprint("request", &["abc"]),
+            IndexKey::development().fingerprint("client", &["abc"]),
+        ];
+        let different: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(key.fingerprint("client", &["abc"]), all[2]);
+        assert_eq!(all[0].as_str().len(), 32);
+    }
+
+    #[test]
+    fn the_development_key_is_known_as_such() {
+        assert!(IndexKey::development().is_development());
+        assert!(!IndexKey::parse(KEY).unwrap().is_development());
     }
 
     #[test]

@@ -26,6 +26,6 @@ mod index;
 mod key;
 mod seal;
 
-pub use index::{CheckValue, IndexKey, NumberIndex};
+pub use index::{CheckValue, Fingerprint, IndexKey, NumberIndex};
 pub use key::{KEY_BYTES, KeyError};
 pub use seal::{Context, KeyRing, NONCE_BYTES, OpenError};

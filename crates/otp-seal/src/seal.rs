@@ -82,6 +82,12 @@ impl KeyRing {
         Self { keys: vec![("dev".to_owned(), KeyBytes::new(*b"spin-otp public development key."))] }
     }
 
+    /// Whether the public key for development is among them: whoever has it opens what it sealed.
+    pub fn has_development_key(&self) -> bool {
+        let public = Self::development();
+        self.keys.iter().any(|(_, key)| public.keys.iter().any(|(_, other)| **key == **other))
+    }
+
     /// Seals `plain` for `context` with the first key.
     ///
     /// `nonce` comes from a CSPRNG and is used once.
@@ -174,6 +180,15 @@ mod tests {
             let keys = KeyRing::parse(OLD).unwrap();
             prop_assert!(keys.open(&bytes, &context("code", "id", "+14155550123")).is_err());
         }
+    }
+
+    #[test]
+    fn the_development_key_is_known_under_any_id() {
+        assert!(KeyRing::development().has_development_key());
+        assert!(!KeyRing::parse(OLD).unwrap().has_development_key());
+        // base64 of the key's 32 characters
+        let disguised = format!("{OLD},mine:c3Bpbi1vdHAgcHVibGljIGRldmVsb3BtZW50IGtleS4=");
+        assert!(KeyRing::parse(&disguised).unwrap().has_development_key());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Making a code, and replacing it.
 
 use crate::{
+    admit::Given,
+    caller::Caller,
     channel::Channel,
     code::Code,
     number::MobileNumber,
@@ -8,6 +10,7 @@ use crate::{
     otp_version::OtpVersion,
     ports::{Cache, CachedCode, Clock, Database, NewCode, Random, Reissued},
     recipient::Recipient,
+    send_limit::Quota,
     service::{IssuedCode, OtpError, OtpService},
     timestamp::Timestamp,
 };
@@ -21,14 +24,16 @@ struct Draft {
 }
 
 impl Draft {
-    fn issued(self, channel: Channel) -> IssuedCode {
+    fn issued(self, channel: Channel, quota: Option<Quota>) -> IssuedCode {
         IssuedCode {
-            code: self.code,
+            code: Some(self.code),
             otp_id: self.otp_id,
             channel,
             created_at: self.created_at,
             expires_at: self.expires_at,
             expires_in_seconds: self.created_at.seconds_until(self.expires_at),
+            quota,
+            replayed: false,
         }
     }
 }
@@ -39,21 +44,40 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         &self,
         number: &MobileNumber,
         recipient: &Recipient,
+        caller: &Caller,
     ) -> Result<IssuedCode, OtpError> {
         let draft = self.draft();
         let code = self.new_code(&draft, number);
-        let version = self.database.issue(&code, recipient).await?;
-        self.cache(code, version);
-        Ok(draft.issued(recipient.channel()))
+        let given = self
+            .send(number, caller, draft.created_at, false, async |terms, _| {
+                self.database.issue(terms, &code, recipient).await
+            })
+            .await?;
+        match given {
+            Given::Before(answered) => Ok(answered),
+            Given::Now(version, quota) => {
+                self.cache(code, version);
+                Ok(draft.issued(recipient.channel(), quota))
+            }
+        }
     }
 
     /// Replaces the code of a known number; the old one is dead at once. Same channel and address.
-    pub async fn regenerate(&self, number: &MobileNumber) -> Result<IssuedCode, OtpError> {
+    pub async fn regenerate(&self, number: &MobileNumber, caller: &Caller) -> Result<IssuedCode, OtpError> {
         let draft = self.draft();
         let code = self.new_code(&draft, number);
-        let Reissued { version, channel } = self.database.reissue(&code).await?.ok_or(OtpError::NotFound)?;
-        self.cache(code, version);
-        Ok(draft.issued(channel))
+        let given = self
+            .send(number, caller, draft.created_at, false, async |terms, _| {
+                self.database.reissue(terms, &code).await
+            })
+            .await?;
+        match given {
+            Given::Before(answered) => Ok(answered),
+            Given::Now(Reissued { version, channel }, quota) => {
+                self.cache(code, version);
+                Ok(draft.issued(channel, quota))
+            }
+        }
     }
 
     fn cache(&self, code: NewCode<'_>, version: OtpVersion) {

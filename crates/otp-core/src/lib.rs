@@ -5,11 +5,16 @@
 //! operations atomically, a cache that may fail at any time, a clock, a source of random bytes. The values are types that are right by
 //! construction: [`MobileNumber`], [`EmailAddress`], [`Channel`], [`Code`], [`OtpId`].
 
+mod admit;
 mod breaker;
+mod caller;
 mod channel;
 mod code;
+mod destinations;
 mod email;
+mod guard;
 mod issue;
+mod meter;
 mod number;
 mod otp_id;
 mod otp_version;
@@ -19,20 +24,26 @@ pub mod ports;
 mod random;
 mod recipient;
 mod resend;
+mod send_limit;
 mod service;
 mod timestamp;
 mod verify;
 
 pub use breaker::Breaker;
+pub use caller::{Caller, Idempotency};
 pub use channel::{Channel, InvalidChannel};
 pub use code::{Code, CodeLength, InvalidCode};
+pub use destinations::{Destinations, InvalidPrefix, NotServed};
 pub use email::{EmailAddress, InvalidEmail};
+pub use guard::{Guard, GuardSettings, Judgement, Tally};
+pub use meter::{InvalidMeterLimit, Meter, MeterLimit};
 pub use number::{InvalidMobileNumber, MobileNumber, Region, UnknownRegion};
 pub use otp_id::OtpId;
 pub use otp_version::OtpVersion;
 pub use out_of_range::OutOfRange;
-pub use policy::{CodeLife, MaxAttempts, Policy};
+pub use policy::{CodeLife, LockTime, MaxAttempts, MaxFailures, Policy};
 pub use recipient::Recipient;
+pub use send_limit::{Quota, SendLimit, SendWindow};
 pub use service::{IssuedCode, OtpError, OtpService};
 pub use timestamp::Timestamp;
 pub use verify::{Attempt, Verified};

@@ -5,7 +5,11 @@ use std::borrow::Cow;
 
 /// A number in E.164 (`+14155550123`) that can be a mobile, by the metadata of libphonenumber.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct MobileNumber(String);
+pub struct MobileNumber {
+    e164: String,
+    /// Digits of the country calling code (ITU-T E.164, section 6.2.1): 1 to 3.
+    calling_code_digits: usize,
+}
 
 /// The country whose national numbers are taken: an ISO 3166-1 alpha-2 code such as `GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +67,32 @@ impl MobileNumber {
             PhoneNumberType::Unknown => Err(InvalidMobileNumber::Invalid),
             kind => match no_mobile(kind) {
                 Some(kind) => Err(InvalidMobileNumber::NotMobile(kind)),
-                None => Ok(Self(number.format_as(PhoneNumberFormat::E164).into_owned())),
+                None => Ok(Self {
+                    e164: number.format_as(PhoneNumberFormat::E164).into_owned(),
+                    calling_code_digits: number.country_code.to_string().len(),
+                }),
             },
         }
     }
 
     /// The number in E.164.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.e164
+    }
+
+    /// The range that the number belongs to: its calling code and the first three digits after that, such as
+    /// `+44791` or `+1415`. Operators are given their numbers in blocks about as large, and whoever pumps
+    /// messages for money does it with the numbers of one.
+    pub fn range(&self) -> &str {
+        let end = 1 + self.calling_code_digits + 3;
+        // No number is that short; if one ever is, it is a range of its own.
+        self.e164.get(..end).unwrap_or(&self.e164)
+    }
+
+    /// The country that the number is assigned to; `None` for one of no country, such as a satellite phone's.
+    /// Costs as much as reading the number.
+    pub fn region(&self) -> Option<Region> {
+        PHONE_NUMBER_UTIL.parse(&self.e164, None).ok()?.get_region_code().map(Region)
     }
 }
 
@@ -131,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<String, InvalidMobileNumber> {
-        MobileNumber::parse(text, None).map(|number| number.0)
+        MobileNumber::parse(text, None).map(|number| number.e164)
     }
 
     #[test]
@@ -167,6 +189,21 @@ mod tests {
             "+6591234567",
         ] {
             assert_eq!(parse(number).unwrap(), number);
+        }
+    }
+
+    #[test]
+    fn a_number_knows_its_range_and_its_country() {
+        for (number, range, region) in [
+            ("+14155550123", "+1415", "US"),
+            ("+16135550123", "+1613", "CA"),
+            ("+447400123456", "+44740", "GB"),
+            ("+992901234567", "+992901", "TJ"),
+            ("+6591234567", "+65912", "SG"),
+        ] {
+            let number = MobileNumber::parse(number, None).unwrap();
+            assert_eq!(number.range(), range);
+            assert_eq!(number.region(), Some(region.parse().unwrap()), "{range}");
         }
     }
 
@@ -217,8 +254,8 @@ mod tests {
     fn a_national_number_needs_a_region() {
         let region = "GB".parse().unwrap();
         assert_eq!(parse("07911 123456"), Err(InvalidMobileNumber::NoCountryCode));
-        assert_eq!(MobileNumber::parse("07911 123456", Some(region)).unwrap().0, "+447911123456");
-        assert_eq!(MobileNumber::parse("+14155550123", Some(region)).unwrap().0, "+14155550123");
+        assert_eq!(MobileNumber::parse("07911 123456", Some(region)).unwrap().e164, "+447911123456");
+        assert_eq!(MobileNumber::parse("+14155550123", Some(region)).unwrap().e164, "+14155550123");
     }
 
     #[test]
@@ -240,8 +277,8 @@ mod tests {
                 text.push_str(["", " ", ".", "-", ") ", " ["][*gap]);
             }
             if let Ok(number) = MobileNumber::parse(&text, None) {
-                prop_assert_eq!(&number.0, &format!("+{digits}"));
-                prop_assert_eq!(MobileNumber::parse(&number.0, None).unwrap().0, number.0);
+                prop_assert_eq!(&number.e164, &format!("+{digits}"));
+                prop_assert_eq!(MobileNumber::parse(&number.e164, None).unwrap().e164, number.e164);
             } else {
                 let plain = MobileNumber::parse(&format!("+{digits}"), None);
                 prop_assert_eq!(plain, Err(InvalidMobileNumber::Invalid));
@@ -251,9 +288,9 @@ mod tests {
         #[test]
         fn whatever_is_taken_is_e164_and_stays_as_it_is(text in "\\+?[0-9 .()-]{4,20}") {
             if let Ok(number) = MobileNumber::parse(&text, Some("DE".parse().unwrap())) {
-                prop_assert!(number.0.len() <= 16 && number.0.starts_with('+'));
-                prop_assert!(number.0[1..].bytes().all(|byte| byte.is_ascii_digit()));
-                prop_assert_eq!(MobileNumber::parse(&number.0, None).unwrap().0, number.0);
+                prop_assert!(number.e164.len() <= 16 && number.e164.starts_with('+'));
+                prop_assert!(number.e164[1..].bytes().all(|byte| byte.is_ascii_digit()));
+                prop_assert_eq!(MobileNumber::parse(&number.e164, None).unwrap().e164, number.e164);
             }
         }
 

@@ -1,11 +1,14 @@
 //! Giving a code again.
 
 use crate::{
+    admit::Given,
+    caller::Caller,
     number::MobileNumber,
-    ports::{Again, Cache, CachedCode, Clock, Database, Random, StoredCode},
+    ports::{Cache, CachedCode, Clock, Database, Random, StoredCode},
     service::{IssuedCode, OtpError, OtpService},
     timestamp::Timestamp,
 };
+use std::cell::RefCell;
 
 impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     /// Gives the same code again while it lives. Its life does not get longer.
@@ -13,16 +16,21 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     /// The code comes from the cache if the database confirms, in its one statement, that the cached
     /// version is the live one; else from the database itself. So no order of concurrent requests, and
     /// no cache that was restored from yesterday, can give out a code that was replaced.
-    pub async fn resend(&self, number: &MobileNumber) -> Result<IssuedCode, OtpError> {
+    pub async fn resend(&self, number: &MobileNumber, caller: &Caller) -> Result<IssuedCode, OtpError> {
         let index = self.index.number(number.as_str());
-        let cached = self.cache.get(&index).await;
-        let again = Again {
-            number,
-            cached: cached.as_ref().map(|cached| cached.version),
-            now: self.environment.now(),
-            max_attempts: self.policy.max_attempts,
+        let at_hand = RefCell::new(None);
+        let given = self
+            .send(number, caller, self.environment.now(), true, async |terms, cached| {
+                let version = cached.as_ref().map(|cached| cached.version);
+                at_hand.replace(cached);
+                self.database.resend(terms, version).await
+            })
+            .await?;
+        let (mut stored, quota) = match given {
+            Given::Before(answered) => return Ok(answered),
+            Given::Now(stored, quota) => (stored, quota),
         };
-        let mut stored = self.database.resend(&again).await?.ok_or(OtpError::NotFound)?;
+        let cached = at_hand.take();
         let mut now = self.environment.now();
         self.must_be_live(&stored, now)?;
 
@@ -44,12 +52,14 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             }
         };
         Ok(IssuedCode {
-            code,
+            code: Some(code),
             otp_id: stored.otp_id,
             channel: stored.channel,
             created_at: stored.created_at,
             expires_at: stored.expires_at,
             expires_in_seconds: now.seconds_until(stored.expires_at),
+            quota,
+            replayed: false,
         })
     }
 
@@ -71,11 +81,16 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
 mod tests {
     use super::*;
     use crate::{
+        caller::Idempotency,
         channel::Channel,
+        meter::Meter,
         otp_id::OtpId,
         otp_version::OtpVersion,
+        policy::MaxAttempts,
         policy::Policy,
-        ports::{Guess, Judged, NewCode, Reissued, Unavailable},
+        ports::{
+            Checked, Guess, Look, Metered, NewCode, Refusal, Reissued, Replay, Sent, Terms, Unavailable,
+        },
         random::seeded::Seeded,
         recipient::Recipient,
     };
@@ -89,18 +104,30 @@ mod tests {
     struct OneRow;
 
     impl Database for OneRow {
-        async fn issue(&self, _: &NewCode<'_>, _: &Recipient) -> Result<OtpVersion, Unavailable> {
+        async fn issue(
+            &self,
+            _: &Terms<'_>,
+            _: &NewCode<'_>,
+            _: &Recipient,
+        ) -> Result<Sent<OtpVersion>, Unavailable> {
             unreachable!("resend issues nothing")
         }
 
-        async fn reissue(&self, _: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
+        async fn reissue(&self, _: &Terms<'_>, _: &NewCode<'_>) -> Result<Sent<Reissued>, Unavailable> {
             unreachable!("resend issues nothing")
         }
 
-        async fn resend(&self, again: &Again<'_>) -> Result<Option<StoredCode>, Unavailable> {
-            let stored = self.find(again.number).await?;
-            let known = again.cached == Some(LIVE);
-            Ok(stored.map(|stored| StoredCode { sealed: stored.sealed.filter(|_| !known), ..stored }))
+        async fn resend(
+            &self,
+            terms: &Terms<'_>,
+            cached: Option<OtpVersion>,
+        ) -> Result<Sent<StoredCode>, Unavailable> {
+            let Some(stored) = self.find(terms.number).await? else {
+                return Ok(Sent::Refused(Refusal::NotFound));
+            };
+            let known = cached == Some(LIVE);
+            let value = StoredCode { sealed: stored.sealed.filter(|_| !known), ..stored };
+            Ok(Sent::Done { value, sends: Vec::new() })
         }
 
         async fn find(&self, _: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
@@ -116,8 +143,21 @@ mod tests {
             }))
         }
 
-        async fn check(&self, _: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
+        async fn check(&self, _: &Guess<'_>) -> Result<Checked, Unavailable> {
             unreachable!("resend checks nothing")
+        }
+
+        async fn replay(
+            &self,
+            _: &Idempotency,
+            _: Timestamp,
+            _: MaxAttempts,
+        ) -> Result<Option<Replay>, Unavailable> {
+            unreachable!("resend has no Idempotency-Key")
+        }
+
+        async fn erase(&self, _: &MobileNumber, _: Timestamp) -> Result<(), Unavailable> {
+            unreachable!("resend erases nothing")
         }
     }
 
@@ -125,16 +165,29 @@ mod tests {
     struct OneCode(Option<(i64, &'static [u8])>);
 
     impl Cache for OneCode {
-        async fn get(&self, _: &NumberIndex) -> Option<CachedCode> {
-            let (version, code) = self.0?;
-            Some(CachedCode { version: OtpVersion::from_stored(version), sealed: sealed(code) })
+        async fn look(&self, _: &NumberIndex, _: bool, _: Timestamp, _: &[Meter]) -> (Look, Metered) {
+            let cached = self.0.map(|(version, code)| CachedCode {
+                version: OtpVersion::from_stored(version),
+                sealed: sealed(code),
+            });
+            (Look { cached, limited_until: None }, Metered::Unknown)
         }
+
+        async fn count(&self, _: &[Meter]) -> Metered {
+            Metered::Unknown
+        }
+
+        fn uncount(&self, _: &[Meter]) {}
+
+        fn limited(&self, _: NumberIndex, _: Timestamp) {}
 
         fn put(&self, _: NumberIndex, code: CachedCode, _: Timestamp) {
             assert_eq!(code.version, LIVE, "only the database's own code is cached again");
         }
 
         fn forget(&self, _: NumberIndex, _: OtpVersion) {}
+
+        async fn erase(&self, _: NumberIndex) {}
     }
 
     struct Noon(Seeded);
@@ -169,8 +222,8 @@ mod tests {
         let number = MobileNumber::parse(NUMBER, None).unwrap();
         // Nothing here waits, so one poll is all it takes.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match pin!(service.resend(&number)).poll(&mut context) {
-            std::task::Poll::Ready(answer) => answer.unwrap().code.expose().to_owned(),
+        match pin!(service.resend(&number, &Caller::default())).poll(&mut context) {
+            std::task::Poll::Ready(answer) => answer.unwrap().code.unwrap().expose().to_owned(),
             std::task::Poll::Pending => panic!("something waits"),
         }
     }

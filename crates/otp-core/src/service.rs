@@ -1,4 +1,4 @@
-//! The four calls, and what they share.
+//! What can be done, and what the calls share.
 
 use crate::{
     channel::Channel,
@@ -6,7 +6,8 @@ use crate::{
     number::MobileNumber,
     otp_id::OtpId,
     policy::Policy,
-    ports::{Clock, Random, Unavailable},
+    ports::{Cache, Clock, Database, Random, Unavailable},
+    send_limit::Quota,
     timestamp::Timestamp,
 };
 use otp_seal::{Context, IndexKey, KeyRing};
@@ -34,8 +35,8 @@ pub struct OtpService<'a, D, C, E> {
 /// A code that may be told to its requester.
 #[derive(Debug)]
 pub struct IssuedCode {
-    /// The code.
-    pub code: Code,
+    /// The code; `None` for the retry of a request whose code is not live any more.
+    pub code: Option<Code>,
     /// Its id.
     pub otp_id: OtpId,
     /// How it is delivered.
@@ -44,8 +45,12 @@ pub struct IssuedCode {
     pub created_at: Timestamp,
     /// When it dies.
     pub expires_at: Timestamp,
-    /// Whole seconds that it has left.
+    /// Whole seconds that it had left when it was given.
     pub expires_in_seconds: i64,
+    /// What is left of the number's limit; `None` where there is none, or nothing was counted.
+    pub quota: Option<Quota>,
+    /// Whether this was answered before, and nothing was done now.
+    pub replayed: bool,
 }
 
 /// Why a call was refused.
@@ -72,9 +77,36 @@ pub enum OtpError {
         /// Wrong values that may still be tried.
         attempts_remaining: i64,
     },
+    /// A limit is used up.
+    #[error("a limit is used up")]
+    RateLimited(Quota),
+    /// Too many wrong values of the number's codes, in a row.
+    #[error("the number is locked")]
+    NumberLocked {
+        /// Whole seconds until it is not.
+        retry_after: i64,
+    },
+    /// Nothing is sent to the number's range for now.
+    #[error("the range of the number is suspended")]
+    Suspended {
+        /// Whole seconds until it is not.
+        retry_after: i64,
+    },
+    /// The Idempotency-Key was used for something else.
+    #[error("the Idempotency-Key was used for another request")]
+    KeyReused,
     /// The database could not be asked.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+impl<D: Database, C: Cache, E: Clock> OtpService<'_, D, C, E> {
+    /// Removes all that is known of `number`, known or not.
+    pub async fn erase(&self, number: &MobileNumber) -> Result<(), OtpError> {
+        self.database.erase(number, self.environment.now()).await?;
+        self.cache.erase(self.index.number(number.as_str())).await;
+        Ok(())
+    }
 }
 
 impl<D, C, E: Clock + Random> OtpService<'_, D, C, E> {

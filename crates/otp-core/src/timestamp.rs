@@ -18,6 +18,11 @@ impl Timestamp {
         self.0
     }
 
+    /// Microseconds since the Unix epoch.
+    pub const fn unix_micros(self) -> i64 {
+        self.0.saturating_mul(1_000)
+    }
+
     /// The moment `life` later.
     pub(crate) fn after(self, life: CodeLife) -> Self {
         Self(self.0.saturating_add(life.seconds().saturating_mul(1_000)))

@@ -7,20 +7,23 @@ use otp_events::{Event, EventType, Record};
 use serde_json::Value;
 
 fuzz_target!(|bytes: &[u8]| {
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Array(events)) => events.into_iter().for_each(over_http),
-        Ok(event) => over_http(event),
+    if let Ok(batch) = otp_events::read_batch(bytes) {
+        batch.events.iter().for_each(|(_, event)| over_http(event));
+    }
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(event) => {
+            Event::read(event).iter().for_each(over_http);
+        }
         Err(_) => from_a_topic(bytes),
     }
 });
 
 /// What the intake takes, the consumer can read: it would hold up its partition otherwise.
-fn over_http(value: Value) {
-    let Ok(event) = Event::read(value) else { return };
-    let _ = event.code();
-    let written = serde_json::to_value(&event).expect("an event is JSON");
-    assert_eq!(Event::read(written).as_ref(), Ok(&event));
-    let read = Record::from(&event).event().expect("a record of an event is an event");
+fn over_http(event: &Event) {
+    let _ = (event.code(), event.suspension());
+    let written = serde_json::to_value(event).expect("an event is JSON");
+    assert_eq!(Event::read(written).as_ref(), Ok(event));
+    let read = Record::from(event).event().expect("a record of an event is an event");
     assert_eq!((&read.id, &read.source, &read.r#type), (&event.id, &event.source, &event.r#type));
     assert_eq!((&read.subject, &read.sequence, &read.time), (&event.subject, &event.sequence, &event.time));
     assert_eq!(read.code().is_ok(), event.code().is_ok());

@@ -5,16 +5,41 @@ use crate::{
     deadline, log,
     relay::{Relay, Token},
 };
-use otp_core::{CodeLength, CodeLife, MaxAttempts, Policy, Region};
+use otp_core::{
+    CodeLength, CodeLife, Destinations, Guard, GuardSettings, LockTime, MaxAttempts, MaxFailures, MeterLimit,
+    Policy, Region, SendLimit, SendWindow,
+};
+use otp_request::{ApiKeys, Origins, TrustedProxies};
 use otp_seal::{IndexKey, KeyRing};
-use spin_sdk::variables;
-use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+use spin_sdk::{http::HeaderValue, variables};
+use std::{cell::RefCell, fmt, rc::Rc, str::FromStr, time::Duration};
 
 /// What the variables say, read and checked once an instance.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// `otp_length`, `otp_ttl_seconds`, `max_verify_attempts`
+    /// `profile`, `allow_remote_development`
+    pub(crate) profile: Profile,
+    /// `api_keys`; `None` where everybody may do everything.
+    pub(crate) api_keys: Option<ApiKeys>,
+    /// `cors_origins`: whose pages may call.
+    pub(crate) cors_origins: Origins,
+    /// `trusted_proxies`: who may say whose request it passes on.
+    pub(crate) trusted_proxies: TrustedProxies,
+    /// `otp_length`, `otp_ttl_seconds`, `max_verify_attempts`, `max_consecutive_failures`, `lock_seconds`,
+    /// `rate_limit_requests`, `rate_limit_window_seconds`, `uniform_responses`
     pub(crate) policy: Policy,
+    /// `client_rate_limit`, of an address.
+    pub(crate) client_limit: Option<MeterLimit>,
+    /// `key_rate_limit`, of the name of an API key.
+    pub(crate) key_limit: Option<MeterLimit>,
+    /// `global_rate_limit`, of everybody together.
+    pub(crate) global_limit: Option<MeterLimit>,
+    /// All limits, as the field `RateLimit-Policy` has them.
+    pub(crate) rate_limit_policy: Option<HeaderValue>,
+    /// `allowed_countries`, `blocked_prefixes`
+    pub(crate) destinations: Destinations,
+    /// `pumping_guard` and what goes with it; `None` if it is switched off.
+    pub(crate) guard: Option<Guard>,
     /// `reveal_otp`: whether answers carry the code, or only its delivery does.
     pub(crate) reveal_otp: bool,
     /// `encryption_keys`
@@ -31,6 +56,18 @@ pub(crate) struct Config {
     pub(crate) outbox_retention: Duration,
     /// What is good enough for development only, in words for the operator.
     pub(crate) warnings: Vec<&'static str>,
+}
+
+/// Who is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// This machine.
+    Development {
+        /// And everybody else, too.
+        allow_remote: bool,
+    },
+    /// Everybody who has an API key.
+    Production,
 }
 
 /// A variable whose value makes no sense. It does not repeat the value, which may be a key.
@@ -58,14 +95,20 @@ pub(crate) enum Unusable {
 /// How long the variables may take to arrive: they may come from a provider across the network.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+thread_local! {
+    static CONFIG: RefCell<Option<Result<Rc<Config>, Unusable>>> = const { RefCell::new(None) };
+}
+
+/// The configuration, if this instance has one already.
+pub(crate) fn known() -> Option<Rc<Config>> {
+    CONFIG.with_borrow(|config| config.as_ref()?.as_ref().ok().map(Rc::clone))
+}
+
 /// The configuration of this instance, read by its first request. Warnings go to the log then.
 ///
 /// Nothing is held across an `.await`: two requests that find the place empty at the same time both
 /// fill it, which does no harm.
 pub(crate) async fn of_instance() -> Result<Rc<Config>, Unusable> {
-    thread_local! {
-        static CONFIG: RefCell<Option<Result<Rc<Config>, Unusable>>> = const { RefCell::new(None) };
-    }
     if let Some(config) = CONFIG.with_borrow(Clone::clone) {
         return config;
     }
@@ -88,19 +131,48 @@ impl Config {
     /// Reads all variables, and tells all that is wrong with them at once.
     async fn load() -> Result<Self, Unusable> {
         let mut reader = Reader::default();
+        let profile = reader.profile().await;
+        let api_keys = reader.read("api_keys", |list| unless_empty(list, ApiKeys::from_str)).await.flatten();
+        let cors_origins = reader.read("cors_origins", Origins::from_str).await.unwrap_or_default();
+        let trusted_proxies =
+            reader.read("trusted_proxies", TrustedProxies::from_str).await.unwrap_or_default();
+        let reveal_otp = reader.read("reveal_otp", switch).await.unwrap_or_default();
+        let guard = reader.guard().await;
         let policy = Policy {
             length: reader.number("otp_length", CodeLength::new).await,
             life: reader.number("otp_ttl_seconds", CodeLife::from_seconds).await,
             max_attempts: reader.number("max_verify_attempts", MaxAttempts::new).await,
+            max_failures: reader.number("max_consecutive_failures", MaxFailures::new).await,
+            lock: reader.number("lock_seconds", LockTime::from_seconds).await,
+            sends: reader.send_limit().await,
+            guarded: guard.is_some(),
+            uniform: reader.uniform(reveal_otp).await,
         };
-        let reveal_otp = reader.read("reveal_otp", switch).await.unwrap_or_default();
+        let client_limit = reader.meter("client_rate_limit").await;
+        let key_limit = reader.meter("key_rate_limit").await;
+        if key_limit.is_some() && api_keys.is_none() {
+            reader.fault("key_rate_limit", "is set, but api_keys is empty");
+        }
+        let global_limit = reader.meter("global_rate_limit").await;
+        let destinations = reader.destinations().await;
         let default_region = reader.read("default_region", |code| unless_empty(code, str::parse)).await;
         let encryption_keys =
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
-        let cache = Cache::new(reader.redis().await.map(Rc::new));
+        // Where nobody shall be able to tell, nothing is noted of a number.
+        let noted = policy.sends.filter(|_| !policy.uniform);
+        let cache = Cache::new(reader.redis().await.map(Rc::new), noted, reveal_otp);
         let relay = reader.relay().await;
         let outbox_retention = reader.number("outbox_retention_seconds", retention).await;
+        if profile == Profile::Production {
+            reader.fit_for_production(
+                encryption_keys.as_ref(),
+                index_key.as_ref(),
+                api_keys.as_ref(),
+                reveal_otp,
+                policy.length,
+            );
+        }
         if let Some(variable) = reader.unread {
             return Err(Unusable::Unread(variable));
         }
@@ -115,7 +187,21 @@ impl Config {
         if index_key.is_none() {
             warnings.push("index_key is not set: codes are checked with a public development key");
         }
+        let rate_limit_policy = rate_limit_policy(
+            noted,
+            [("client", client_limit), ("key", key_limit), ("global", global_limit)],
+        );
         Ok(Self {
+            profile,
+            api_keys,
+            cors_origins,
+            trusted_proxies,
+            client_limit,
+            key_limit,
+            global_limit,
+            rate_limit_policy,
+            destinations,
+            guard,
             policy,
             reveal_otp,
             encryption_keys: encryption_keys.unwrap_or_else(KeyRing::development),
@@ -153,6 +239,112 @@ impl Reader {
             }
         };
         parsed.map_err(|reason| self.faults.push(Misconfiguration { variable, reason })).ok()
+    }
+
+    fn fault(&mut self, variable: &'static str, reason: impl Into<String>) {
+        self.faults.push(Misconfiguration { variable, reason: reason.into() });
+    }
+
+    async fn profile(&mut self) -> Profile {
+        let production = self.read("profile", |profile| match profile.trim() {
+            "development" => Ok(false),
+            "production" => Ok(true),
+            _ => Err("must be development or production"),
+        });
+        let production = production.await.unwrap_or_default();
+        let allow_remote = self.read("allow_remote_development", switch).await.unwrap_or_default();
+        if production { Profile::Production } else { Profile::Development { allow_remote } }
+    }
+
+    /// What would be a hole where everybody can reach it.
+    fn fit_for_production(
+        &mut self,
+        encryption_keys: Option<&KeyRing>,
+        index_key: Option<&IndexKey>,
+        api_keys: Option<&ApiKeys>,
+        reveal_otp: bool,
+        length: CodeLength,
+    ) {
+        /// ASVS 5.0, 6.5.4; NIST SP 800-63B-4, 3.1.3.2
+        const LEAST_DIGITS: usize = 6;
+        let own = "must be set to a key of your own in the production profile; make one with: openssl rand -base64 32";
+        if is_sound(&self.faults, "encryption_keys")
+            && encryption_keys.is_none_or(KeyRing::has_development_key)
+        {
+            self.fault("encryption_keys", own);
+        }
+        if is_sound(&self.faults, "index_key") && index_key.is_none_or(IndexKey::is_development) {
+            self.fault("index_key", own);
+        }
+        if is_sound(&self.faults, "api_keys") && api_keys.is_none() {
+            self.fault(
+                "api_keys",
+                "must be set in the production profile, or everybody could have codes sent",
+            );
+        }
+        if reveal_otp {
+            self.fault(
+                "reveal_otp",
+                "must be false in the production profile: only the delivery may carry the code",
+            );
+        }
+        if length.digits() < LEAST_DIGITS {
+            self.fault("otp_length", "must be at least 6 in the production profile");
+        }
+    }
+
+    /// How often a number is sent a code.
+    async fn send_limit(&mut self) -> Option<SendLimit> {
+        let window = self.number("rate_limit_window_seconds", SendWindow::from_seconds).await;
+        let limit = self.read("rate_limit_requests", |value| match whole_number(value)? {
+            0 => Ok(None),
+            requests => SendLimit::new(requests, window)
+                .map(Some)
+                .map_err(|error| format!("{error}, or 0 for no limit")),
+        });
+        limit.await.flatten()
+    }
+
+    async fn meter(&mut self, variable: &'static str) -> Option<MeterLimit> {
+        self.read(variable, |limit| unless_empty(limit, MeterLimit::from_str)).await.flatten()
+    }
+
+    async fn destinations(&mut self) -> Destinations {
+        let allowed = self.read("allowed_countries", |list| Destinations::default().allow(list)).await;
+        let allowed = allowed.unwrap_or_default();
+        self.read("blocked_prefixes", |list| allowed.block(list)).await.unwrap_or_default()
+    }
+
+    /// The guard against pumping, unless it is switched off.
+    async fn guard(&mut self) -> Option<Guard> {
+        let on = self.read("pumping_guard", switch).await.unwrap_or_default();
+        let settings = GuardSettings {
+            least: self.number("pumping_min_sends", Ok::<_, &str>).await,
+            percent: self.number("pumping_min_percent", Ok::<_, &str>).await,
+            window_seconds: self.number("pumping_window_seconds", Ok::<_, &str>).await,
+            suspend_seconds: self.number("pumping_suspend_seconds", Ok::<_, &str>).await,
+        };
+        let guard = Guard::new(settings);
+        // One that could not even be read is named already.
+        if let Err((variable, error)) = &guard
+            && self.unread.is_none()
+            && is_sound(&self.faults, variable)
+        {
+            self.fault(variable, error.to_string());
+        }
+        guard.ok().filter(|_| on)
+    }
+
+    /// Whether nobody shall be able to tell a known number from an unknown one. A code in the answer would tell.
+    async fn uniform(&mut self, reveal_otp: bool) -> bool {
+        let uniform = self.read("uniform_responses", switch).await.unwrap_or_default();
+        if uniform && reveal_otp {
+            self.fault(
+                "uniform_responses",
+                "needs reveal_otp to be false: an answer with a code tells that there is one",
+            );
+        }
+        uniform
     }
 
     /// Where Redis is, if it is anywhere.
@@ -201,6 +393,26 @@ impl Reader {
         let parse = |value: &str| check(whole_number(value)?).map_err(|error| error.to_string());
         self.read(variable, parse).await.unwrap_or_default()
     }
+}
+
+/// Whether nothing was found wrong with the variable.
+fn is_sound(faults: &[Misconfiguration], variable: &str) -> bool {
+    faults.iter().all(|fault| fault.variable != variable)
+}
+
+/// All limits as one field (draft-ietf-httpapi-ratelimit-headers-11, section 4).
+fn rate_limit_policy(
+    sends: Option<SendLimit>,
+    meters: [(&str, Option<MeterLimit>); 3],
+) -> Option<HeaderValue> {
+    let policy = |name: &str, requests, seconds| format!("\"{name}\";q={requests};w={seconds}");
+    let sends = sends.map(|limit| policy("number", limit.requests(), limit.window_millis() / 1_000));
+    let meters = meters.into_iter().filter_map(|(name, limit)| {
+        limit.map(|limit| policy(name, limit.requests(), limit.window_seconds()))
+    });
+    let all: Vec<_> = sends.into_iter().chain(meters).collect();
+    // Names and numbers are always a valid field.
+    if all.is_empty() { None } else { HeaderValue::from_str(&all.join(", ")).ok() }
 }
 
 fn whole_number<T: std::str::FromStr>(value: &str) -> Result<T, &'static str> {

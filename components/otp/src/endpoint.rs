@@ -22,8 +22,6 @@ impl<'a> Endpoint<'a> {
 
     /// Whether the host is this very machine: `localhost`, 127.0.0.0/8 or ::1.
     pub(crate) fn is_loopback(self) -> bool {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        self.host.eq_ignore_ascii_case("localhost")
-            || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        otp_request::is_loopback_host(self.host)
     }
 }

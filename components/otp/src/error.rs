@@ -7,20 +7,32 @@ use crate::{
     log,
 };
 use otp_core::{
-    InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, OtpError, ports::Unavailable,
+    InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, NotServed, OtpError, Quota,
+    ports::Unavailable,
 };
+use otp_request::{Denied, InvalidBody, InvalidIdempotencyKey, Stranger};
 use serde::Serialize;
 use spin_sdk::http::{HeaderValue, StatusCode};
 
 /// Why a request was refused.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// 400: not JSON, not an object, or a field of the wrong type.
-    InvalidJson(String),
-    /// 400: a field that the call needs is not there.
+    /// 400: not JSON, not an object, or a field that is missing or of the wrong type.
+    InvalidBody(InvalidBody),
+    /// 400: the body broke off, or took too long.
+    IncompleteBody,
+    /// 400: a field that the call needs with the others that were sent.
     MissingField(&'static str),
+    /// 400: no Idempotency-Key can be read from the field.
+    InvalidIdempotencyKey(InvalidIdempotencyKey),
     /// 401: for the relay only, and this is not its token.
-    Unauthorized,
+    NotTheRelay,
+    /// 401 or 403: no API key, not one that is known, or not one for this.
+    Denied(Denied),
+    /// 403: the development profile does not serve this caller.
+    Stranger(Stranger),
+    /// 401: not the code, and nothing more is said.
+    NotTheCode,
     /// 404: no such path.
     NotFound,
     /// 405: the path takes other methods.
@@ -35,8 +47,10 @@ pub(crate) enum ApiError {
     InvalidChannel(InvalidChannel),
     /// 422: not of the form of a code; it did not count as a guess.
     InvalidOtp(InvalidCode),
-    /// 401, 404, 410, 429 or 503: what the domain said.
-    Otp(OtpError),
+    /// 422: no codes are sent to this country or range.
+    NotServed(NotServed),
+    /// 401, 404, 410, 422, 429 or 503: what the domain said, and the limits that there are.
+    Otp(OtpError, Option<HeaderValue>),
     /// 503: a dependency that every call needs is away.
     NotReady(Unavailable, Dependencies),
     /// 503: nothing is served until the operator has mended it.
@@ -53,6 +67,8 @@ struct Problem {
     detail: String,
     attempts_remaining: Option<i64>,
     dependencies: Option<Dependencies>,
+    /// The limit that is used up.
+    quota: Option<Quota>,
     fields: Vec<(&'static str, HeaderValue)>,
 }
 
@@ -83,12 +99,19 @@ impl Problem {
             detail: detail.into(),
             attempts_remaining: None,
             dependencies: None,
+            quota: None,
             fields: Vec::new(),
         }
     }
 
     fn with(mut self, field: &'static str, value: &'static str) -> Self {
         self.fields.push((field, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// What waiting will mend, and for how long.
+    fn after(mut self, seconds: i64) -> Self {
+        self.fields.push(("retry-after", HeaderValue::from(seconds)));
         self
     }
 
@@ -110,20 +133,55 @@ impl From<ApiError> for Problem {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         const UNFIT: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
         match error {
-            ApiError::InvalidJson(detail) => Self::new(BAD, "invalid_json", "The body is not usable", detail),
+            ApiError::InvalidBody(InvalidBody::Missing(field)) => ApiError::MissingField(field).into(),
+            ApiError::InvalidBody(reason) => {
+                Self::new(BAD, "invalid_json", "The body is not usable", reason.to_string())
+            }
+            ApiError::IncompleteBody => Self::new(
+                BAD,
+                "invalid_json",
+                "The body is not usable",
+                "The body did not arrive whole. Send it again.",
+            ),
             ApiError::MissingField(field) => Self::new(
                 BAD,
                 "missing_field",
                 "A field is missing",
                 format!("{field} is required. Send it as a JSON string."),
             ),
-            ApiError::Unauthorized => Self::new(
+            ApiError::InvalidIdempotencyKey(reason) => {
+                Self::new(BAD, "invalid_idempotency_key", "Not an Idempotency-Key", format!("{reason}."))
+            }
+            ApiError::NotTheRelay => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "Not authorised",
                 "Send the field Authorization: Bearer, with the token that is set as relay_token.",
             )
             .with("www-authenticate", "Bearer"),
+            ApiError::Denied(denied) => denied.into(),
+            ApiError::Stranger(Stranger::Remote) => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not from elsewhere",
+                "The development profile answers this machine only, called localhost or 127.0.0.1. Set the \
+                 variable profile to production, or allow_remote_development to true where nobody else can \
+                 reach it.",
+            ),
+            ApiError::Stranger(Stranger::CrossSite) => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not from another site",
+                "The development profile answers no page of another site. Set the variable cors_origins to the \
+                 page's origin to let it in.",
+            ),
+            ApiError::NotTheCode => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "otp_mismatch",
+                "Not the code",
+                "This is not a code that can be used. Check the digits, or have a new one sent with \
+                 /generate-otp.",
+            ),
             ApiError::NotFound => Self::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -159,7 +217,10 @@ impl From<ApiError> for Problem {
                 "Not of the form of a code",
                 format!("{reason}. This did not count as an attempt."),
             ),
-            ApiError::Otp(error) => error.into(),
+            ApiError::NotServed(reason) => {
+                Self::new(UNFIT, "country_not_allowed", "Not served", format!("{reason}."))
+            }
+            ApiError::Otp(error, _) => error.into(),
             ApiError::NotReady(unavailable, dependencies) => {
                 Self { dependencies: Some(dependencies), ..OtpError::from(unavailable).into() }
             }
@@ -208,6 +269,44 @@ impl From<OtpError> for Problem {
                 problem.attempts_remaining = Some(attempts_remaining);
                 problem
             }
+            OtpError::RateLimited(quota) => {
+                let whose = match quota.name {
+                    "number" => "This number has been sent as many codes as it may be for now.",
+                    "client" => "This address has made as many requests as it may for now.",
+                    "key" => "This API key has made as many requests as it may for now.",
+                    _ => "The service has sent as many codes as it may for now.",
+                };
+                let limited = Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate_limited",
+                    "Too many requests",
+                    format!("{whose} Try again in {} s.", quota.seconds),
+                );
+                Self { quota: Some(quota), ..limited.after(quota.seconds) }
+            }
+            OtpError::NumberLocked { retry_after } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "number_locked",
+                "The number is locked",
+                format!("Too many wrong codes were tried for this number. Try again in {retry_after} s."),
+            )
+            .after(retry_after),
+            OtpError::Suspended { retry_after } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "destination_suspended",
+                "Nothing is sent there for now",
+                format!(
+                    "Many codes were sent to the range of this number and hardly any was verified. Try again in \
+                     {retry_after} s."
+                ),
+            )
+            .after(retry_after),
+            OtpError::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "The Idempotency-Key was used for another request",
+                "A key is good for one request and its retries. Send another one.",
+            ),
             OtpError::Unavailable(Unavailable(reason)) => {
                 // The reason is for the operator; a client can only wait.
                 log::line(format_args!("unavailable: {reason}"));
@@ -226,9 +325,42 @@ impl From<OtpError> for Problem {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
+        let policy = match &error {
+            ApiError::Otp(_, policy) => policy.clone(),
+            _ => None,
+        };
         let mut problem = Problem::from(error);
         let fields = std::mem::take(&mut problem.fields);
-        Self::problem(problem.status, &problem.body(), fields)
+        let answer = Self::problem(problem.status, &problem.body(), fields);
+        match &problem.quota {
+            Some(quota) => answer.with_limits(policy.as_ref(), quota),
+            None => answer,
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    /// RFC 6750, section 3.1
+    fn from(denied: Denied) -> Self {
+        let unauthorized =
+            |detail: &str| Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not authorised", detail);
+        match denied {
+            Denied::NoKey => {
+                unauthorized("Send your API key in the field Authorization: Bearer.").with("www-authenticate", "Bearer")
+            }
+            Denied::UnknownKey => unauthorized(
+                "This API key is not known. Send one that is, in one field Authorization: Bearer.",
+            )
+            .with("www-authenticate", "Bearer error=\"invalid_token\""),
+            Denied::Scope => Self::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "Not with this API key",
+                "This API key may not do that. Use one that has the scope: send for codes, verify for checks, \
+                 admin for users.",
+            )
+            .with("www-authenticate", "Bearer error=\"insufficient_scope\""),
+        }
     }
 }
 
@@ -237,7 +369,7 @@ impl From<Unusable> for ApiError {
         match unusable {
             Unusable::Misconfigured(faults) => Self::Misconfigured(faults),
             Unusable::Unread(variable) => {
-                Self::Otp(Unavailable(format!("variables: {variable} could not be read")).into())
+                Self::from(OtpError::from(Unavailable(format!("variables: {variable} could not be read"))))
             }
         }
     }
@@ -245,7 +377,7 @@ impl From<Unusable> for ApiError {
 
 impl From<OtpError> for ApiError {
     fn from(error: OtpError) -> Self {
-        Self::Otp(error)
+        Self::Otp(error, None)
     }
 }
 
@@ -263,5 +395,10 @@ from_invalid!(
     InvalidMobileNumber(InvalidMobileNumber),
     InvalidEmail(InvalidEmail),
     InvalidChannel(InvalidChannel),
-    InvalidOtp(InvalidCode)
+    InvalidOtp(InvalidCode),
+    InvalidBody(InvalidBody),
+    InvalidIdempotencyKey(InvalidIdempotencyKey),
+    NotServed(NotServed),
+    Denied(Denied),
+    Stranger(Stranger)
 );

@@ -2,7 +2,7 @@
 
 use crate::{
     answer::Answer,
-    config,
+    config::Config,
     dependencies::{Dependencies, Dependency},
     environment::Environment,
     error::ApiError,
@@ -39,8 +39,7 @@ pub(crate) fn alive() -> Answer {
 }
 
 /// `GET /readyz`: the configuration makes sense and every dependency can be asked.
-pub(crate) async fn ready() -> Result<Answer, ApiError> {
-    let config = config::of_instance().await?;
+pub(crate) async fn ready(config: &Config) -> Result<Answer, ApiError> {
     let now = Environment.now();
     let fresh = |(at, answer): &(Timestamp, Answer)| {
         (0..CACHED_FOR).contains(&(now.unix_millis() - at.unix_millis())).then(|| answer.clone())

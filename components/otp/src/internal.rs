@@ -2,7 +2,7 @@
 
 use crate::{
     answer::Answer,
-    config,
+    config::Config,
     environment::Environment,
     error::ApiError,
     outbox_entry::Waiting,
@@ -27,36 +27,26 @@ struct Flushed {
     left: Waiting,
 }
 
-#[derive(Serialize)]
-struct Purged {
-    /// Events that have waited too long and are among the dead now.
-    expired: usize,
-    /// Dead ones that were removed.
-    removed: usize,
-}
-
 /// `POST /internal/outbox/flush`: pushes what waits.
-pub(crate) async fn flush(headers: &HeaderMap) -> Result<Answer, ApiError> {
-    let config = config::of_instance().await?;
+pub(crate) async fn flush(config: &Config, headers: &HeaderMap) -> Result<Answer, ApiError> {
     let relay = authorised(config.relay.as_ref(), headers)?;
     let (Published { published, refused, .. }, left) = publish::flush(relay).await.map_err(OtpError::from)?;
     Ok(Answer::json(StatusCode::OK, &Flushed { published, refused, left }))
 }
 
 /// `POST /internal/purge`: removes what has had its day.
-pub(crate) async fn purge(headers: &HeaderMap) -> Result<Answer, ApiError> {
-    let config = config::of_instance().await?;
+pub(crate) async fn purge(config: &Config, headers: &HeaderMap) -> Result<Answer, ApiError> {
     authorised(config.relay.as_ref(), headers)?;
-    let (expired, removed) = Store::new()
+    let purged = Store::new()
         .purge(Environment.now(), config.outbox_retention, PURGE_AT_ONCE)
         .await
         .map_err(OtpError::from)?;
-    Ok(Answer::json(StatusCode::OK, &Purged { expired, removed }))
+    Ok(Answer::json(StatusCode::OK, &purged))
 }
 
 /// The relay, if the caller knows its token. Without one these paths do not exist.
 fn authorised<'a>(relay: Option<&'a Relay>, headers: &HeaderMap) -> Result<&'a Relay, ApiError> {
     let (relay, token) = relay.and_then(|relay| Some((relay, relay.token()?))).ok_or(ApiError::NotFound)?;
     let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
-    if token.is_in(authorization) { Ok(relay) } else { Err(ApiError::Unauthorized) }
+    if token.is_in(authorization) { Ok(relay) } else { Err(ApiError::NotTheRelay) }
 }

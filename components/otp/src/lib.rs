@@ -8,9 +8,11 @@
 
 mod answer;
 mod cache;
+mod caller;
 mod config;
 mod deadline;
 mod dependencies;
+mod destinations;
 mod endpoint;
 mod environment;
 mod error;
@@ -25,6 +27,7 @@ mod relay;
 mod request;
 mod routes;
 mod store;
+mod users;
 
 use spin_sdk::{
     http::{IntoResponse, Request},

@@ -3,22 +3,35 @@
 use crate::{
     answer::Answer,
     cache::Cache,
-    config::{self, Config},
+    caller::{Asks, KnownCaller},
+    config::Config,
+    destinations,
     environment::Environment,
     error::ApiError,
     event::{Draft, Origin},
     publish,
-    request::{Body, Fields},
+    request::{self, Body},
     store::{RequestStore, Store},
 };
-use otp_core::{Attempt, Channel, Code, EmailAddress, MobileNumber, OtpError, OtpId, OtpService, Recipient};
-use spin_sdk::http::StatusCode;
+use otp_core::{
+    Attempt, Channel, Code, EmailAddress, IssuedCode, MobileNumber, OtpError, OtpId, OtpService, Recipient,
+};
+use spin_sdk::http::{HeaderMap, StatusCode};
 use std::rc::Rc;
 
+/// A request to one of the calls.
+pub(crate) struct Call<'a> {
+    pub(crate) config: &'a Rc<Config>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) origin: &'a Origin,
+    pub(crate) body: Body,
+}
+
 /// `POST /generate-otp`
-pub(crate) async fn generate(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
-    let config = config::of_instance().await?;
-    let fields = Fields::read(body).await?;
+pub(crate) async fn generate(call: Call<'_>) -> Result<Answer, ApiError> {
+    let Call { config, headers, origin, body } = call;
+    let caller = KnownCaller::of(headers, Asks::NewCode, config)?;
+    let fields = request::fields(body).await?;
     let (number, email, channel) =
         (fields.required("mobileNumber")?, fields.optional("email")?, fields.optional("channel")?);
     let number = MobileNumber::parse(number, config.default_region)?;
@@ -28,56 +41,117 @@ pub(crate) async fn generate(body: Body, origin: &Origin) -> Result<Answer, ApiE
         Channel::Sms => Recipient::Sms { email },
         Channel::Email => Recipient::Email(email.ok_or(ApiError::MissingField("email"))?),
     };
-    let issued =
-        on_record(&config, origin, async |service| service.generate(&number, &recipient).await).await?;
-    Ok(Answer::code(StatusCode::CREATED, &number, &issued, config.reveal_otp))
+    config.destinations.check(&number)?;
+    let name = caller.name.clone();
+    let caller = caller.asking(config, "generate-otp", &number, Some(&recipient));
+    let issued = on_record(config, origin, &name, async |service| {
+        service.generate(&number, &recipient, &caller).await
+    });
+    given(config, &number, StatusCode::CREATED, issued.await)
 }
 
 /// `POST /resend-otp`
-pub(crate) async fn resend(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
-    let (config, number) = number_of(body).await?;
-    let issued = on_record(&config, origin, async |service| service.resend(&number).await).await?;
-    Ok(Answer::code(StatusCode::OK, &number, &issued, config.reveal_otp))
+pub(crate) async fn resend(call: Call<'_>) -> Result<Answer, ApiError> {
+    let Call { config, headers, origin, body } = call;
+    let caller = KnownCaller::of(headers, Asks::SameCode, config)?;
+    let number = number_of(config, body).await?;
+    let name = caller.name.clone();
+    let caller = caller.plain();
+    let issued = on_record(config, origin, &name, async |service| service.resend(&number, &caller).await);
+    given(config, &number, StatusCode::OK, issued.await)
 }
 
 /// `POST /regenerate-otp`
-pub(crate) async fn regenerate(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
-    let (config, number) = number_of(body).await?;
-    let issued = on_record(&config, origin, async |service| service.regenerate(&number).await).await?;
-    Ok(Answer::code(StatusCode::CREATED, &number, &issued, config.reveal_otp))
+pub(crate) async fn regenerate(call: Call<'_>) -> Result<Answer, ApiError> {
+    let Call { config, headers, origin, body } = call;
+    let caller = KnownCaller::of(headers, Asks::NewCode, config)?;
+    let number = number_of(config, body).await?;
+    let name = caller.name.clone();
+    let caller = caller.asking(config, "regenerate-otp", &number, None);
+    let issued = on_record(config, origin, &name, async |service| service.regenerate(&number, &caller).await);
+    given(config, &number, StatusCode::CREATED, issued.await)
 }
 
 /// `POST /verify-otp`
-pub(crate) async fn verify(body: Body, origin: &Origin) -> Result<Answer, ApiError> {
-    let config = config::of_instance().await?;
-    let fields = Fields::read(body).await?;
+pub(crate) async fn verify(call: Call<'_>) -> Result<Answer, ApiError> {
+    let Call { config, headers, origin, body } = call;
+    let caller = KnownCaller::of(headers, Asks::Check, config)?;
+    let fields = request::fields(body).await?;
     let (number, otp, otp_id) =
         (fields.required("mobileNumber")?, fields.required("otp")?, fields.optional("otpId")?);
-    let attempt = Attempt {
-        number: MobileNumber::parse(number, config.default_region)?,
-        code: Code::parse(otp, config.policy.length)?,
-        // What is no id at all is the id of no code.
-        otp_id: otp_id.map(|id| OtpId::parse(id).ok_or(OtpError::NotFound)).transpose()?,
+    let number = MobileNumber::parse(number, config.default_region)?;
+    let code = Code::parse(otp, config.policy.length)?;
+    // What is no id at all is the id of no code.
+    let otp_id = match otp_id.map(|id| OtpId::parse(id).ok_or(OtpError::NotFound)).transpose() {
+        Err(_) if config.policy.uniform => return Err(ApiError::NotTheCode),
+        otp_id => otp_id?,
     };
-    let verified = on_record(&config, origin, async |service| service.verify(&attempt).await).await?;
-    Ok(Answer::verified(&attempt.number, &verified))
+    let attempt = Attempt { number, code, otp_id };
+    let name = caller.name.clone();
+    let caller = caller.plain();
+    let verified =
+        on_record(config, origin, &name, async |service| service.verify(&attempt, &caller).await).await;
+    if verified.is_ok() {
+        destinations::verified(config, &attempt.number);
+    }
+    match verified {
+        Ok(verified) => Ok(Answer::verified(&attempt.number, &verified)),
+        // Whatever is known of the number, a wrong guess is a wrong guess.
+        Err(error) if config.policy.uniform && tells_of_the_number(&error) => Err(ApiError::NotTheCode),
+        Err(error) => Err(ApiError::Otp(error, config.rate_limit_policy.clone())),
+    }
 }
 
 /// What resend and regenerate are told: whose code.
-async fn number_of(body: Body) -> Result<(Rc<Config>, MobileNumber), ApiError> {
-    let config = config::of_instance().await?;
-    let fields = Fields::read(body).await?;
+async fn number_of(config: &Config, body: Body) -> Result<MobileNumber, ApiError> {
+    let fields = request::fields(body).await?;
     let number = MobileNumber::parse(fields.required("mobileNumber")?, config.default_region)?;
-    Ok((config, number))
+    config.destinations.check(&number)?;
+    Ok(number)
 }
 
-/// Does `work` with the service. What it leaves in the outbox, whatever the answer, is pushed after that.
-async fn on_record<T>(
+/// The answer to a call that gives out a code, or does not.
+fn given(
+    config: &Rc<Config>,
+    number: &MobileNumber,
+    status: StatusCode,
+    issued: Result<IssuedCode, OtpError>,
+) -> Result<Answer, ApiError> {
+    if issued.as_ref().is_ok_and(|issued| !issued.replayed) {
+        destinations::sent(config, number);
+    }
+    match issued {
+        Ok(_) if config.policy.uniform => Ok(Answer::accepted(number)),
+        Ok(issued) => Ok(Answer::code(status, number, &issued, config)),
+        Err(error) if config.policy.uniform && tells_of_the_number(&error) => Ok(Answer::accepted(number)),
+        Err(error) => Err(ApiError::Otp(error, config.rate_limit_policy.clone())),
+    }
+}
+
+/// Whether a refusal depends on what is known of the number, and would so tell it.
+fn tells_of_the_number(error: &OtpError) -> bool {
+    match error {
+        OtpError::NotFound
+        | OtpError::Expired
+        | OtpError::Used
+        | OtpError::Locked
+        | OtpError::AttemptsExceeded
+        | OtpError::NumberLocked { .. }
+        | OtpError::Mismatch { .. } => true,
+        OtpError::RateLimited(quota) => quota.name == "number",
+        OtpError::Suspended { .. } | OtpError::KeyReused | OtpError::Unavailable(_) => false,
+    }
+}
+
+/// Does `work` with the service, for the API key of that name. What it leaves in the outbox, whatever the
+/// answer, is pushed after that.
+pub(crate) async fn on_record<T>(
     config: &Rc<Config>,
     origin: &Origin,
+    key_name: &str,
     work: impl AsyncFnOnce(OtpService<'_, RequestStore<'_>, Cache, Environment>) -> Result<T, OtpError>,
 ) -> Result<T, OtpError> {
-    let store = RequestStore { store: Store::new(), draft: Draft { origin, config } };
+    let store = RequestStore { store: Store::new(), draft: Draft { origin, config, key_name } };
     let service = OtpService {
         database: &store,
         cache: &config.cache,

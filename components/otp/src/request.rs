@@ -1,8 +1,8 @@
-//! What is read from a request's body.
+//! A request's body on its way in.
 
 use crate::{deadline, error::ApiError};
 use http_body_util::BodyExt;
-use serde_json::{Map, Value};
+use otp_request::Fields;
 use std::time::Duration;
 
 /// Longest body that is read, in bytes. The largest sensible one has a tenth of it.
@@ -15,38 +15,13 @@ const MAX_DISCARDED: usize = 1024 * 1024;
 /// How long a client may take to send it.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A request's body on its way in.
+/// A request's body.
 pub(crate) type Body = spin_sdk::wasip3::http_compat::IncomingBody<spin_sdk::wasip3::http::types::Request>;
 
-/// A JSON object.
-pub(crate) struct Fields(Map<String, Value>);
-
-impl Fields {
-    /// Reads the body as JSON, whatever its content type says.
-    pub(crate) async fn read(body: Body) -> Result<Self, ApiError> {
-        let bytes = deadline::within(BODY_DEADLINE, read(body)).await.unwrap_or_else(|| Err(incomplete()))?;
-        // The parser's own message is not passed on: it may repeat what was sent.
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            _ => Err(ApiError::InvalidJson(
-                "The body must be a JSON object such as {\"mobileNumber\":\"+14155550123\"}.".to_owned(),
-            )),
-        }
-    }
-
-    /// A field that may be left out, or be null.
-    pub(crate) fn optional(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(ApiError::InvalidJson(format!("{name} must be a JSON string, in quotes."))),
-        }
-    }
-
-    /// A field that the call needs.
-    pub(crate) fn required(&self, name: &'static str) -> Result<&str, ApiError> {
-        self.optional(name)?.ok_or(ApiError::MissingField(name))
-    }
+/// Reads the body as JSON, whatever its content type says.
+pub(crate) async fn fields(body: Body) -> Result<Fields, ApiError> {
+    let bytes = deadline::within(BODY_DEADLINE, read(body)).await.unwrap_or_else(|| Err(incomplete()))?;
+    Ok(Fields::parse(&bytes)?)
 }
 
 async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
@@ -67,5 +42,5 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
 }
 
 fn incomplete() -> ApiError {
-    ApiError::InvalidJson("The body did not arrive whole. Send it again.".to_owned())
+    ApiError::IncompleteBody
 }

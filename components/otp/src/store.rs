@@ -4,19 +4,33 @@ pub(crate) mod sqlite;
 
 use crate::{
     deadline,
+    destinations::Counts,
     event::Draft,
     outbox_entry::{Claimed, Refused, Waiting},
 };
 use otp_core::{
-    MobileNumber, OtpVersion, Recipient, Timestamp,
-    ports::{Again, Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable},
+    Guard, Idempotency, MaxAttempts, MobileNumber, OtpVersion, Recipient, Tally, Timestamp,
+    ports::{Checked, Database, Guess, NewCode, Reissued, Replay, Sent, StoredCode, Terms, Unavailable},
 };
+use serde::Serialize;
 use sqlite::{OnRecord, Sqlite};
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant},
 };
+
+/// What a purge has done.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Purged {
+    /// Events that have waited too long and are among the dead now.
+    pub(crate) expired: usize,
+    /// Dead ones that were removed.
+    pub(crate) removed: usize,
+    /// Answers that were kept for retries.
+    pub(crate) answers: usize,
+}
 
 /// The most that a request waits for the database, opening it and all statements included. A client
 /// hears in under 3 s. The statements that write know it too: they do nothing when they come later.
@@ -31,6 +45,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Store {
     until: Instant,
+    /// Whether it opens connections of its own.
+    aside: bool,
 }
 
 /// The database as the domain sees it: what is written there leaves the request's event.
@@ -43,7 +59,13 @@ pub(crate) struct RequestStore<'a> {
 impl Store {
     /// For what begins now.
     pub(crate) fn new() -> Self {
-        Self { until: Instant::now() + DEADLINE }
+        Self { until: Instant::now() + DEADLINE, aside: false }
+    }
+
+    /// For work that no answer waits for, and that no answer shall wait for: on a connection of its own. A
+    /// statement that waits for another writer keeps its connection busy.
+    pub(crate) fn aside() -> Self {
+        Self { aside: true, ..Self::new() }
     }
 
     /// Whether the database can be asked.
@@ -86,15 +108,41 @@ impl Store {
         self.with(async |database| database.waiting().await).await
     }
 
-    /// Moves events older than `retention` to the dead, and drops the dead that have been there as long;
-    /// up to `most` of each. How many those were.
+    /// Moves events older than `retention` to the dead, and drops what has had its day; up to `most` of each.
     pub(crate) async fn purge(
         &self,
         now: Timestamp,
         retention: Duration,
         most: usize,
-    ) -> Result<(usize, usize), Unavailable> {
+    ) -> Result<Purged, Unavailable> {
         self.with(async |database| database.purge(now, retention, most).await).await
+    }
+
+    /// Adds to what ranges of numbers were sent and have verified, and returns what is known of each now.
+    pub(crate) async fn count_destinations(
+        &self,
+        guard: &Guard,
+        now: Timestamp,
+        counts: &BTreeMap<String, Counts>,
+    ) -> Result<Vec<(String, Tally)>, Unavailable> {
+        self.with(async |database| database.count_destinations(guard, now, counts).await).await
+    }
+
+    /// Suspends a range and puts that on record, unless somebody else has; whether it did.
+    pub(crate) async fn suspend(
+        &self,
+        range: &str,
+        now: Timestamp,
+        until: Timestamp,
+        strikes: i64,
+        event: &str,
+    ) -> Result<bool, Unavailable> {
+        self.with(async |database| database.suspend(range, now, until, strikes, event).await).await
+    }
+
+    /// Ends a suspension early.
+    pub(crate) async fn lift(&self, range: &str, now: Timestamp) -> Result<(), Unavailable> {
+        self.with(async |database| database.lift(range, now).await).await
     }
 
     /// Runs `work` on the connection, and forgets the connection if that fails: whatever is wrong with
@@ -105,7 +153,7 @@ impl Store {
     ) -> Result<T, Unavailable> {
         let used = RefCell::new(None);
         let opened_and_done = async {
-            let connection = connection().await?;
+            let connection = if self.aside { Rc::new(Sqlite::open().await?) } else { connection().await? };
             used.replace(Some(Rc::clone(&connection)));
             work(&*connection).await
         };
@@ -151,23 +199,45 @@ impl RequestStore<'_> {
 }
 
 impl Database for RequestStore<'_> {
-    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<OtpVersion, Unavailable> {
-        self.with(async |database| database.issue(code, recipient).await).await
+    async fn issue(
+        &self,
+        terms: &Terms<'_>,
+        code: &NewCode<'_>,
+        recipient: &Recipient,
+    ) -> Result<Sent<OtpVersion>, Unavailable> {
+        self.with(async |database| database.issue(terms, code, recipient).await).await
     }
 
-    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
-        self.with(async |database| database.reissue(code).await).await
+    async fn reissue(&self, terms: &Terms<'_>, code: &NewCode<'_>) -> Result<Sent<Reissued>, Unavailable> {
+        self.with(async |database| database.reissue(terms, code).await).await
     }
 
-    async fn resend(&self, again: &Again<'_>) -> Result<Option<StoredCode>, Unavailable> {
-        self.with(async |database| database.resend(again).await).await
+    async fn resend(
+        &self,
+        terms: &Terms<'_>,
+        cached: Option<OtpVersion>,
+    ) -> Result<Sent<StoredCode>, Unavailable> {
+        self.with(async |database| database.resend(terms, cached).await).await
     }
 
     async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
         self.with(async |database| database.find(number).await).await
     }
 
-    async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
+    async fn check(&self, guess: &Guess<'_>) -> Result<Checked, Unavailable> {
         self.with(async |database| database.check(guess).await).await
+    }
+
+    async fn replay(
+        &self,
+        idempotency: &Idempotency,
+        now: Timestamp,
+        max_attempts: MaxAttempts,
+    ) -> Result<Option<Replay>, Unavailable> {
+        self.with(async |database| database.replay(idempotency, now, max_attempts).await).await
+    }
+
+    async fn erase(&self, number: &MobileNumber, now: Timestamp) -> Result<(), Unavailable> {
+        self.with(async |database| database.erase(number, now).await).await
     }
 }

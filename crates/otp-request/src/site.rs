@@ -68,6 +68,11 @@ impl FromStr for Origins {
 }
 
 impl Origins {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the value of an `Origin` field is one of them.
     pub fn allows(&self, origin: &str) -> bool {
         Origin::parse(origin).is_some_and(|origin| self.0.contains(&origin))

@@ -6,8 +6,8 @@
 use super::away;
 use crate::{deadline, endpoint::Endpoint, environment::Environment};
 use otp_core::{
-    Breaker, OtpVersion,
-    ports::{CachedCode, Clock},
+    Breaker, OtpVersion, Timestamp,
+    ports::{CachedCode, Clock, Look},
 };
 use sha1::{Digest, Sha1};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
@@ -63,12 +63,21 @@ fn percent_encoded(text: &str) -> String {
 /// What is asked of Redis. Each is one command, and one step.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// The cached code.
-    Read { key: String },
+    /// What is known of a number: its code, and until when it is at its limit.
+    Look { keys: [String; 2] },
+    /// Counts a request on all of these meters, if all of them let it in: of each its share and its room, in
+    /// microseconds.
+    Count { keys: Vec<String>, limits: Vec<(i64, i64)> },
+    /// Takes back what was counted.
+    Uncount { keys: Vec<String>, shares: Vec<i64> },
+    /// Notes until when a number is at its limit, for as long as that is true, in milliseconds.
+    Note { key: String, until: i64, life: i64 },
     /// Caches a code for `life` milliseconds, unless the same or a newer one is cached.
     Put { key: String, version: OtpVersion, sealed: Vec<u8>, life: i64 },
     /// Drops a code, unless a newer one is cached.
     Forget { key: String, version: OtpVersion },
+    /// Drops all of these.
+    Erase { keys: [String; 2] },
     /// Nothing, to see whether it answers.
     Ping,
 }
@@ -79,6 +88,9 @@ struct Script {
     sha1: String,
 }
 
+static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/look.lua")));
+static COUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/count.lua")));
+static UNCOUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/uncount.lua")));
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/put.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/forget.lua")));
 
@@ -96,12 +108,13 @@ impl Script {
     async fn run(
         &self,
         connection: &Connection,
-        key: &str,
+        keys: &[String],
         arguments: &[RedisParameter],
     ) -> Result<Vec<RedisResult>, Error> {
         let call = async |command: &str, script: &str| {
-            let fixed = [script, "1", key].map(text);
-            connection.execute(command, fixed.into_iter().chain(arguments.iter().cloned())).await
+            let count = keys.len().to_string();
+            let fixed = [script, &count].into_iter().chain(keys.iter().map(String::as_str)).map(text);
+            connection.execute(command, fixed.chain(arguments.iter().cloned())).await
         };
         match call("EVALSHA", &self.sha1).await {
             Err(Error::Other(reason)) if reason.to_ascii_lowercase().contains("noscript") => {
@@ -115,16 +128,32 @@ impl Script {
 impl Command {
     async fn run(&self, connection: &Connection) -> Result<Vec<RedisResult>, Error> {
         match self {
-            Self::Read { key } => {
-                connection.execute("HMGET", [key.as_str(), "version", "sealed"].map(text)).await
+            Self::Look { keys } => LOOK.run(connection, keys, &[]).await,
+            Self::Count { keys, limits } => {
+                let limits = limits.iter().flat_map(|(share, room)| [*share, *room]);
+                let arguments: Vec<_> = limits.map(RedisParameter::Int64).collect();
+                COUNT.run(connection, keys, &arguments).await
+            }
+            Self::Uncount { keys, shares } => {
+                let arguments: Vec<_> = shares.iter().copied().map(RedisParameter::Int64).collect();
+                UNCOUNT.run(connection, keys, &arguments).await
+            }
+            Self::Note { key, until, life } => {
+                let arguments = [key, &until.to_string(), "PX", &life.to_string()].map(text);
+                connection.execute("SET", arguments).await
             }
             Self::Put { key, version, sealed, life } => {
                 let sealed = RedisParameter::Binary(sealed.clone());
                 let arguments = [RedisParameter::Int64(version.get()), sealed, RedisParameter::Int64(*life)];
-                PUT.run(connection, key, &arguments).await
+                PUT.run(connection, std::slice::from_ref(key), &arguments).await
             }
             Self::Forget { key, version } => {
-                FORGET.run(connection, key, &[RedisParameter::Int64(version.get())]).await
+                FORGET
+                    .run(connection, std::slice::from_ref(key), &[RedisParameter::Int64(version.get())])
+                    .await
+            }
+            Self::Erase { keys } => {
+                connection.execute("DEL", keys.iter().map(|key| text(key)).collect::<Vec<_>>()).await
             }
             Self::Ping => connection.execute("PING", []).await,
         }
@@ -135,11 +164,31 @@ fn text(text: &str) -> RedisParameter {
     RedisParameter::Binary(text.as_bytes().to_vec())
 }
 
-/// Reads the reply to [`Command::Read`]. What is not of its form is as good as nothing.
-pub(super) fn cached_code(reply: &[RedisResult]) -> Option<CachedCode> {
-    let [RedisResult::Binary(version), RedisResult::Binary(sealed)] = reply else { return None };
-    let version = std::str::from_utf8(version).ok()?.parse().ok()?;
-    Some(CachedCode { version: OtpVersion::from_stored(version), sealed: sealed.clone() })
+/// Reads the reply to [`Command::Look`]. What is not of its form is as good as nothing.
+pub(super) fn look(reply: &[RedisResult]) -> Look {
+    let number = |part: Option<&RedisResult>| match part {
+        Some(RedisResult::Binary(text)) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    };
+    let cached = match (number(reply.first()), reply.get(1)) {
+        (Some(version), Some(RedisResult::Binary(sealed))) => {
+            Some(CachedCode { version: OtpVersion::from_stored(version), sealed: sealed.clone() })
+        }
+        _ => None,
+    };
+    Look { cached, limited_until: number(reply.get(2)).map(Timestamp::from_unix_millis) }
+}
+
+/// Reads the reply to [`Command::Count`]: which meter is full and for how long, in microseconds, if one is.
+/// `None` for what is not of its form.
+pub(super) fn full(reply: &[RedisResult]) -> Option<Option<(usize, i64)>> {
+    match reply {
+        [RedisResult::Int64(0)] => Some(None),
+        [RedisResult::Int64(place), RedisResult::Int64(wait)] => {
+            Some(Some((usize::try_from(*place).ok()?.checked_sub(1)?, *wait)))
+        }
+        _ => None,
+    }
 }
 
 /// The connection of this instance.

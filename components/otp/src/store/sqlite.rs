@@ -1,16 +1,21 @@
 //! SQLite through Spin's interface. The statements stand in `sqlite/`, one file each, with reasons.
 
+mod destinations;
 mod outbox;
 mod row;
 mod schema;
 
 use crate::{environment::Environment, event::Draft};
 use otp_core::{
-    MobileNumber, OtpVersion, Recipient, Timestamp,
-    ports::{Again, Clock, Database, Guess, Judged, NewCode, Reissued, StoredCode, Unavailable, Verdict},
+    Idempotency, MaxAttempts, Meter, MobileNumber, OtpVersion, Recipient, SendLimit, Timestamp,
+    ports::{
+        Checked, Clock, Database, Full, Guess, Judged, NewCode, Refusal, Reissued, Replay, Sent, StoredCode,
+        Terms, Unavailable,
+    },
 };
 use otp_events::EventType;
 use row::Row;
+use serde_json::json;
 use spin_sdk::sqlite::{Connection, Error, Value};
 
 /// How long SQLite itself waits for another writer, in milliseconds: less than the request's deadline,
@@ -66,107 +71,267 @@ pub(crate) struct OnRecord<'a> {
 }
 
 impl Database for OnRecord<'_> {
-    async fn issue(&self, code: &NewCode<'_>, recipient: &Recipient) -> Result<OtpVersion, Unavailable> {
+    async fn issue(
+        &self,
+        terms: &Terms<'_>,
+        code: &NewCode<'_>,
+        recipient: &Recipient,
+    ) -> Result<Sent<OtpVersion>, Unavailable> {
         let email = recipient.email().map(|email| email.as_str());
         let address = match recipient {
             Recipient::Email(address) => Some(address.as_str()),
             Recipient::Sms { .. } => None,
         };
         let delivery = [recipient.channel().as_str().into(), address.into(), email.into()];
-        let event = self.draft.json(EventType::Generated, code.number, code.created_at);
-        let parameters = code_parameters(code).into_iter().chain(delivery).chain([event.into()]);
-        let rows = self.sqlite.run(include_str!("sqlite/issue.sql"), parameters).await?;
-        // An upsert leaves its row, unless it came too late.
-        match rows.first() {
-            Some(row) => row.version(0),
-            None => Err(too_late()),
+        // What was in the way may be gone when it is looked for, erased in between: once more, then.
+        for _ in 0..2 {
+            let more = code_parameters(code).into_iter().chain(delivery.clone());
+            let rows = self.send(include_str!("sqlite/issue.sql"), EventType::Generated, terms, more).await?;
+            // An upsert leaves its row, unless something was in the way.
+            if let Some(row) = rows.first() {
+                return sent(row, |row| row.version(3));
+            }
+            if let Some(obstacle) = self.obstacle(terms).await? {
+                return Ok(Sent::Refused(obstacle));
+            }
+            in_time(terms.now)?;
         }
+        Err(too_late())
     }
 
-    async fn reissue(&self, code: &NewCode<'_>) -> Result<Option<Reissued>, Unavailable> {
-        let event = self.draft.json(EventType::Regenerated, code.number, code.created_at);
-        let parameters = code_parameters(code).into_iter().chain([event.into()]);
-        let rows = self.sqlite.run(include_str!("sqlite/reissue.sql"), parameters).await?;
-        let Some(row) = rows.first() else { return none_in_time(code.created_at) };
-        Ok(Some(Reissued { version: row.version(0)?, channel: row.channel(1)? }))
+    async fn reissue(&self, terms: &Terms<'_>, code: &NewCode<'_>) -> Result<Sent<Reissued>, Unavailable> {
+        let more = code_parameters(code);
+        let rows = self.send(include_str!("sqlite/reissue.sql"), EventType::Regenerated, terms, more).await?;
+        let Some(row) = rows.first() else { return Ok(Sent::Refused(self.nothing_found(terms).await?)) };
+        sent(row, |row| Ok(Reissued { version: row.version(3)?, channel: row.channel(4)? }))
     }
 
-    async fn resend(&self, again: &Again<'_>) -> Result<Option<StoredCode>, Unavailable> {
-        let parameters = [
-            again.number.as_str().into(),
-            again.cached.map(OtpVersion::get).into(),
-            again.now.unix_millis().into(),
-            again.max_attempts.get().into(),
-            self.draft.json(EventType::Resent, again.number, again.now).into(),
-        ];
-        let rows = self.sqlite.run(include_str!("sqlite/resend.sql"), parameters).await?;
-        let Some(row) = rows.first() else { return none_in_time(again.now) };
-        stored_code(row).map(Some)
+    async fn resend(
+        &self,
+        terms: &Terms<'_>,
+        cached: Option<OtpVersion>,
+    ) -> Result<Sent<StoredCode>, Unavailable> {
+        let more = [cached.map(OtpVersion::get).into(), terms.policy.max_attempts.get().into()];
+        let rows = self.send(include_str!("sqlite/resend.sql"), EventType::Resent, terms, more).await?;
+        let Some(row) = rows.first() else { return Ok(Sent::Refused(self.nothing_found(terms).await?)) };
+        sent(row, |row| stored_code(row, 3))
     }
 
     async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
         let rows = self.sqlite.run(include_str!("sqlite/find.sql"), [number.as_str().into()]).await?;
-        rows.first().map(stored_code).transpose()
+        rows.first().map(|row| stored_code(row, 0)).transpose()
     }
 
-    async fn check(&self, guess: &Guess<'_>) -> Result<Option<Judged>, Unavailable> {
+    async fn check(&self, guess: &Guess<'_>) -> Result<Checked, Unavailable> {
+        let request = request(guess.now, guess.meters, None);
         let parameters = [
             guess.number.as_str().into(),
+            guess.now.unix_millis().into(),
+            self.draft.json(EventType::Verified, guess.number, guess.now).into(),
+            request.clone().into(),
+            i64::from(guess.policy.uniform).into(),
+            guess.policy.max_failures.get().into(),
+            guess.policy.lock.millis().into(),
             guess.otp_id.map(|id| id.as_str()).into(),
             guess.check.as_bytes().into(),
-            guess.now.unix_millis().into(),
-            guess.max_attempts.get().into(),
-            self.draft.json(EventType::Verified, guess.number, guess.now).into(),
+            guess.policy.max_attempts.get().into(),
         ];
         let rows = self.sqlite.run(include_str!("sqlite/check.sql"), parameters).await?;
-        let Some(row) = rows.first() else { return none_in_time(guess.now) };
-        match row.text(0)?.parse()? {
+        let Some(row) = rows.first() else {
+            return Ok(match self.obstacle_of(guess.now, None, request.clone()).await? {
+                Some(Refusal::Full(full)) => Checked::Full(full),
+                _ => {
+                    in_time(guess.now)?;
+                    if let Some(request) = request {
+                        self.sqlite.run(include_str!("sqlite/count.sql"), [request.into()]).await?;
+                    }
+                    Checked::NotFound
+                }
+            });
+        };
+        Ok(match row.text(0)? {
             // Of a user without a code the other columns are null.
-            Verdict::NotFound => Ok(None),
-            verdict => Ok(Some(Judged {
-                verdict,
-                attempts: row.integer(1)?,
-                otp_id: row.otp_id(2)?,
-                version: row.version(3)?,
-                channel: row.channel(4)?,
-            })),
-        }
+            "not_found" => Checked::NotFound,
+            "number_locked" => Checked::NumberLocked { until: row.timestamp(1)? },
+            verdict => Checked::Judged(Judged {
+                verdict: verdict.parse()?,
+                locked: row.optional_integer(1)?.is_some_and(|until| until > guess.now.unix_millis()),
+                attempts: row.integer(2)?,
+                otp_id: row.otp_id(3)?,
+                version: row.version(4)?,
+                channel: row.channel(5)?,
+            }),
+        })
+    }
+
+    async fn replay(
+        &self,
+        idempotency: &Idempotency,
+        now: Timestamp,
+        max_attempts: MaxAttempts,
+    ) -> Result<Option<Replay>, Unavailable> {
+        let parameters =
+            [idempotency.id.as_str().into(), now.unix_millis().into(), max_attempts.get().into()];
+        let rows = self.sqlite.run(include_str!("sqlite/replay.sql"), parameters).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(Replay {
+            same_request: row.text(0)? == idempotency.request.as_str(),
+            otp_id: row.otp_id(1)?,
+            sealed: row.optional_blob(2)?.unwrap_or_default(),
+            channel: row.channel(3)?,
+            created_at: row.timestamp(4)?,
+            expires_at: row.timestamp(5)?,
+            live: row.integer(6)? != 0,
+        }))
+    }
+
+    async fn erase(&self, number: &MobileNumber, now: Timestamp) -> Result<(), Unavailable> {
+        let event = self.draft.erasure(number, now);
+        let parameters = [
+            number.as_str().into(),
+            now.unix_millis().into(),
+            event.subject.as_deref().into(),
+            // An event is a plain struct of strings, which always serialises.
+            serde_json::to_string(&event).unwrap_or_default().into(),
+        ];
+        self.sqlite.run(include_str!("sqlite/erase.sql"), parameters).await?;
+        in_time(now)
     }
 }
 
-/// The first six parameters of `issue.sql` and `reissue.sql`.
-fn code_parameters(code: &NewCode<'_>) -> [Value; 6] {
+impl OnRecord<'_> {
+    /// Runs a statement that sends a number a code, if the terms let it: its first eight parameters, and `more`.
+    async fn send(
+        &self,
+        statement: &str,
+        r#type: EventType,
+        terms: &Terms<'_>,
+        more: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<Row>, Unavailable> {
+        let limit = terms.policy.sends;
+        let parameters = [
+            terms.number.as_str().into(),
+            terms.now.unix_millis().into(),
+            self.draft.json(r#type, terms.number, terms.now).into(),
+            request(terms.now, terms.meters, terms.idempotency).into(),
+            i64::from(terms.policy.uniform).into(),
+            limit.map_or(0, SendLimit::requests).into(),
+            limit.map_or(HOUR, SendLimit::window_millis).into(),
+            range(terms).into(),
+        ];
+        self.sqlite.run(statement, parameters.into_iter().chain(more)).await
+    }
+
+    /// What no row means where the number may be unknown.
+    async fn nothing_found(&self, terms: &Terms<'_>) -> Result<Refusal, Unavailable> {
+        match self.obstacle(terms).await? {
+            Some(obstacle) => Ok(obstacle),
+            None => in_time(terms.now).map(|()| Refusal::NotFound),
+        }
+    }
+
+    /// What was in the way of a statement that gave no row back.
+    async fn obstacle(&self, terms: &Terms<'_>) -> Result<Option<Refusal>, Unavailable> {
+        // A retry hears what was answered, whatever else is in the way by now.
+        if let Some(idempotency) = terms.idempotency
+            && let Some(replay) = self.replay(idempotency, terms.now, terms.policy.max_attempts).await?
+        {
+            return Ok(Some(Refusal::Replay(replay)));
+        }
+        self.obstacle_of(terms.now, range(terms), request(terms.now, terms.meters, None)).await
+    }
+
+    async fn obstacle_of(
+        &self,
+        now: Timestamp,
+        range: Option<&str>,
+        request: Option<String>,
+    ) -> Result<Option<Refusal>, Unavailable> {
+        if range.is_none() && request.is_none() {
+            return Ok(None);
+        }
+        let parameters = [now.unix_millis().into(), range.into(), request.into()];
+        let rows = self.sqlite.run(include_str!("sqlite/obstacle.sql"), parameters).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(match row.text(0)? {
+            "suspended" => Refusal::Suspended { until: row.timestamp(1)? },
+            meter => Refusal::Full(Full { name: meter.to_owned(), free_at: row.integer(1)? }),
+        }))
+    }
+}
+
+/// The window in which the first refusal of a number is put on record, where its sends have none.
+const HOUR: i64 = 60 * 60 * 1_000;
+
+/// The range of the number, where ranges can be suspended.
+fn range<'a>(terms: &Terms<'a>) -> Option<&'a str> {
+    terms.policy.guarded.then(|| terms.number.range())
+}
+
+/// What a request leaves on record beside its event; `None` for most.
+fn request(now: Timestamp, meters: &[Meter], idempotency: Option<&Idempotency>) -> Option<String> {
+    if meters.is_empty() && idempotency.is_none() {
+        return None;
+    }
+    let micros = now.unix_micros();
+    let meters: Vec<_> = meters
+        .iter()
+        .map(|Meter { name, key, limit }| {
+            json!({ "name": name, "key": key, "now": micros, "share": limit.share(), "room": limit.room() })
+        })
+        .collect();
+    let idempotency = idempotency.map(|Idempotency { id, request }| {
+        let expires_at = now.unix_millis() + Idempotency::KEPT;
+        json!({ "id": id.as_str(), "request": request.as_str(), "expiresAt": expires_at })
+    });
+    Some(json!({ "meters": meters, "idempotency": idempotency }).to_string())
+}
+
+/// A row of a statement that sends a number a code: what it did, or why it did not.
+fn sent<T>(row: &Row, value: impl FnOnce(&Row) -> Result<T, Unavailable>) -> Result<Sent<T>, Unavailable> {
+    Ok(Sent::Refused(match row.text(0)? {
+        "done" => return Ok(Sent::Done { value: value(row)?, sends: row.timestamps(1)? }),
+        "rate_limited" => Refusal::Limited { sends: row.timestamps(1)? },
+        "number_locked" => Refusal::NumberLocked { until: row.timestamp(2)? },
+        "not_found" => Refusal::NotFound,
+        "used" => Refusal::Used,
+        "expired" => Refusal::Expired,
+        "locked" => Refusal::Locked,
+        _ => return Err(Unavailable("SQLite: a statement gave an unknown verdict".to_owned())),
+    }))
+}
+
+/// The parameters 9 to 12 of `issue.sql` and `reissue.sql`.
+fn code_parameters(code: &NewCode<'_>) -> [Value; 4] {
     [
-        code.number.as_str().into(),
         code.otp_id.as_str().into(),
         code.sealed.clone().into(),
         code.check.as_bytes().into(),
-        code.created_at.unix_millis().into(),
         code.expires_at.unix_millis().into(),
     ]
 }
 
-/// What no row means: nothing is known of the number, unless the statement came too late to do anything.
-fn none_in_time<T>(begun: Timestamp) -> Result<Option<T>, Unavailable> {
+/// Whether a statement that began then was in time: if not, it did nothing.
+fn in_time(begun: Timestamp) -> Result<(), Unavailable> {
     let took = Environment.now().unix_millis() - begun.unix_millis();
-    if took < LATE { Ok(None) } else { Err(too_late()) }
+    if took < LATE { Ok(()) } else { Err(too_late()) }
 }
 
 fn too_late() -> Unavailable {
     Unavailable("SQLite: busy for too long".to_owned())
 }
 
-/// A row of `resend.sql` and `find.sql`.
-fn stored_code(row: &Row) -> Result<StoredCode, Unavailable> {
+/// The columns of a row that hold a code, from the `first` on.
+fn stored_code(row: &Row, first: usize) -> Result<StoredCode, Unavailable> {
     Ok(StoredCode {
-        otp_id: row.otp_id(0)?,
-        version: row.version(1)?,
-        sealed: row.optional_blob(2)?,
-        channel: row.channel(3)?,
-        created_at: row.timestamp(4)?,
-        expires_at: row.timestamp(5)?,
-        attempts: row.integer(6)?,
-        used_at: row.optional_integer(7)?.map(Timestamp::from_unix_millis),
+        otp_id: row.otp_id(first)?,
+        version: row.version(first + 1)?,
+        sealed: row.optional_blob(first + 2)?,
+        channel: row.channel(first + 3)?,
+        created_at: row.timestamp(first + 4)?,
+        expires_at: row.timestamp(first + 5)?,
+        attempts: row.integer(first + 6)?,
+        used_at: row.optional_integer(first + 7)?.map(Timestamp::from_unix_millis),
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::Sqlite;
 use crate::outbox_entry::{Claimed, Refused, Waiting};
-use otp_core::{Timestamp, ports::Unavailable};
+use crate::store::Purged;
+use otp_core::{Guard, Timestamp, ports::Unavailable};
 use serde_json::json;
 use std::time::Duration;
 
@@ -55,12 +56,22 @@ impl Sqlite {
         now: Timestamp,
         retention: Duration,
         most: usize,
-    ) -> Result<(usize, usize), Unavailable> {
-        let parameters = || [now.unix_millis().into(), millis(retention).into(), count(most).into()];
+    ) -> Result<Purged, Unavailable> {
+        let at = now.unix_millis();
+        let parameters = || [at.into(), millis(retention).into(), count(most).into()];
         // The dead first: those that die now are kept for as long again.
-        let dropped = self.run(include_str!("outbox/clear.sql"), parameters()).await?.len();
+        let removed = self.run(include_str!("outbox/clear.sql"), parameters()).await?.len();
         let expired = self.run(include_str!("outbox/expire.sql"), parameters()).await?.len();
-        Ok((expired, dropped))
+        let answers = [at.into(), count(most).into()];
+        let answers = self.run(include_str!("purge/idempotency.sql"), answers).await?.len();
+        let meters = [now.unix_micros().into(), count(most).into()];
+        self.run(include_str!("purge/meters.sql"), meters).await?;
+        // No window of the guard is longer than what it remembers of suspensions.
+        let forgotten = Guard::forgets_before(now);
+        let slots = [Guard::slot(forgotten).into(), count(most).into()];
+        self.run(include_str!("purge/destinations.sql"), slots).await?;
+        self.run(include_str!("purge/suspensions.sql"), [forgotten.unix_millis().into()]).await?;
+        Ok(Purged { expired, removed, answers })
     }
 }
 

@@ -46,6 +46,12 @@ impl Row {
         self.integer(column).map(Timestamp::from_unix_millis)
     }
 
+    /// A JSON array of milliseconds.
+    pub(super) fn timestamps(&self, column: usize) -> Result<Vec<Timestamp>, Unavailable> {
+        let millis: Vec<i64> = serde_json::from_str(self.text(column)?).map_err(|_| unexpected(column))?;
+        Ok(millis.into_iter().map(Timestamp::from_unix_millis).collect())
+    }
+
     pub(super) fn version(&self, column: usize) -> Result<OtpVersion, Unavailable> {
         self.integer(column).map(OtpVersion::from_stored)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The steps, oldest first, each one statement. A step that has landed is never changed; SQLite's
 /// `user_version` counts those that were taken.
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 33] = [
     include_str!("../../../../../migrations/sqlite/0001_users.sql"),
     include_str!("../../../../../migrations/sqlite/0002_outbox.sql"),
     include_str!("../../../../../migrations/sqlite/0003_outbox_dead.sql"),
@@ -18,6 +18,29 @@ const STEPS: [&str; 10] = [
     include_str!("../../../../../migrations/sqlite/0008_event_of_a_new_user.sql"),
     include_str!("../../../../../migrations/sqlite/0009_event_of_a_user.sql"),
     include_str!("../../../../../migrations/sqlite/0010_outbox_dead_moves.sql"),
+    include_str!("../../../../../migrations/sqlite/0011_no_event_of_a_new_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0012_no_event_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0013_no_idempotency.sql"),
+    include_str!("../../../../../migrations/sqlite/0014_request.sql"),
+    include_str!("../../../../../migrations/sqlite/0015_refused_at.sql"),
+    include_str!("../../../../../migrations/sqlite/0016_idempotency.sql"),
+    include_str!("../../../../../migrations/sqlite/0017_idempotency_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0018_meters.sql"),
+    include_str!("../../../../../migrations/sqlite/0019_destinations.sql"),
+    include_str!("../../../../../migrations/sqlite/0020_suspensions.sql"),
+    include_str!("../../../../../migrations/sqlite/0021_outbox_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0022_outbox_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0023_outbox_dead_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0024_event_of_a_new_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0025_event_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0026_records.sql"),
+    include_str!("../../../../../migrations/sqlite/0027_record.sql"),
+    include_str!("../../../../../migrations/sqlite/0028_record_of_a_new_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0029_record_of_a_user.sql"),
+    include_str!("../../../../../migrations/sqlite/0030_event_of_a_suspension.sql"),
+    include_str!("../../../../../migrations/sqlite/0031_erasures.sql"),
+    include_str!("../../../../../migrations/sqlite/0032_erasure.sql"),
+    include_str!("../../../../../migrations/sqlite/0033_decoy.sql"),
 ];
 
 /// Takes the steps that are missing, all or none, on a connection that nobody else uses yet: only there

@@ -1,0 +1,1 @@
+DROP TRIGGER event_of_a_user

@@ -1,0 +1,1 @@
+CREATE INDEX outbox_of_a_user ON outbox (user_id)

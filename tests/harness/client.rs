@@ -1,11 +1,19 @@
 //! An HTTP client that shows what a user would see.
 
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 use ureq::{
     Agent,
-    http::{HeaderMap, Method, Request},
+    http::{HeaderMap, HeaderName, Method, Request},
 };
+
+/// More than any answer may take, so that a hanging service fails the test that noticed it.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Talks to one service and keeps its connections.
 #[derive(Debug, Clone)]
@@ -25,11 +33,10 @@ pub struct Response {
 impl Client {
     /// Talks to `base`, such as `http://127.0.0.1:3000`.
     pub fn new(base: impl Into<String>) -> Self {
-        // More than any answer may take, so that a hanging service fails the test that noticed it.
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
-            .timeout_global(Some(Duration::from_secs(10)))
+            .timeout_global(Some(TIMEOUT))
             .max_idle_connections_per_host(64)
             .build();
         Self { agent: config.into(), base: base.into() }
@@ -74,6 +81,37 @@ impl Client {
         self.send("POST", path, &[], body.to_string().as_bytes())
     }
 
+    /// `POST` with a JSON body and these fields.
+    pub fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+        self.send("POST", path, headers, body.to_string().as_bytes())
+    }
+
+    /// `POST /generate-otp`, whatever comes of it.
+    pub fn try_generate(&self, number: &str) -> Response {
+        self.post("/generate-otp", &json!({ "mobileNumber": number }))
+    }
+
+    /// `DELETE /users/{mobileNumber}`
+    pub fn erase(&self, number: &str) -> Response {
+        self.send("DELETE", &format!("/users/{number}"), &[], b"")
+    }
+
+    /// Sends a request over a connection of its own as it is written, where a client would put it right: with
+    /// another `Host`, with none, or with a field twice. `head` is the request line and the fields, a line
+    /// each; what tells the length is added.
+    pub fn raw(&self, head: &str, body: &str) -> Response {
+        let address = self.base.strip_prefix("http://").expect("the base is http://host:port");
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let head = head.trim_end().replace('\n', "\r\n");
+        let length = body.len();
+        write!(stream, "{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+        let mut answer = Vec::new();
+        // Whoever refuses a request may close without reading all of it.
+        let _ = stream.read_to_end(&mut answer);
+        Response::parse(&answer)
+    }
+
     /// `POST /generate-otp`, which has to succeed.
     pub fn generate(&self, number: &str) -> Value {
         self.post("/generate-otp", &json!({ "mobileNumber": number })).expect(201)
@@ -95,7 +133,42 @@ impl Client {
     }
 }
 
+/// A limit in a header field, by name, with its parameters.
+pub type Quota = (String, BTreeMap<String, i64>);
+
+/// Reads one member. None of our names has a comma, a semicolon or a backslash in it.
+fn quota(member: &str) -> Option<Quota> {
+    let mut parts = member.split(';');
+    let name = parts.next()?.strip_prefix('"')?.strip_suffix('"')?;
+    let parameter = |part: &str| {
+        let (key, value) = part.trim_start_matches(' ').split_once('=')?;
+        let sound = key.starts_with(|first: char| first.is_ascii_lowercase());
+        Some((key.to_owned(), value.parse().ok().filter(|_| sound)?))
+    };
+    Some((name.to_owned(), parts.map(parameter).collect::<Option<_>>()?))
+}
+
 impl Response {
+    /// An answer that ends with its connection.
+    fn parse(answer: &[u8]) -> Self {
+        let text = || String::from_utf8_lossy(answer).into_owned();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.unwrap_or_else(|| panic!("no HTTP: {:?}", text())) + 4);
+        let head = std::str::from_utf8(head).unwrap().trim_end();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).and_then(|status| status.parse().ok());
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let (name, value) = line.split_once(':').unwrap();
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.trim().parse().unwrap());
+        }
+        Self {
+            status: status.unwrap_or_else(|| panic!("no status: {:?}", text())),
+            headers,
+            body: body.to_vec(),
+        }
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
@@ -125,6 +198,25 @@ impl Response {
     /// A header field; empty if it is not there.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// A header field that is a list of strings with whole numbers as parameters (RFC 9651), such as
+    /// `"number";q=5;w=600`. Empty if the field is not there.
+    #[track_caller]
+    pub fn quotas(&self, name: &str) -> Vec<Quota> {
+        let lines: Vec<_> = self.headers.get_all(name).iter().map(|line| line.to_str().unwrap()).collect();
+        let list = lines.join(",");
+        let members = list.split(',').filter(|_| !list.is_empty());
+        members
+            .map(|member| quota(member.trim_matches([' ', '\t'])).unwrap_or_else(|| panic!("{name}: {list}")))
+            .collect()
+    }
+
+    /// `Retry-After`, in seconds.
+    #[track_caller]
+    pub fn retry_after(&self) -> u64 {
+        let field = self.header("retry-after");
+        field.parse().unwrap_or_else(|_| panic!("Retry-After: {field:?}, with status {}", self.status))
     }
 
     /// The code of a problem document; empty for anything else.

@@ -21,7 +21,7 @@ mod smtp;
 
 pub use self::redis::Redis;
 pub use address::unused_address;
-pub use client::{Client, Response};
+pub use client::{Client, Quota, Response};
 pub use kafka::{Kafka, Record};
 pub use provider::{Sent, SmsProvider};
 pub use relay::{Relay, RelayBuilder};

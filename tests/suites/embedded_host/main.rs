@@ -134,10 +134,13 @@ fn spins_own_health_path_answers() {
 fn what_is_logged_of_a_request_cannot_pass_for_a_line_of_the_log() {
     let service = Service::start();
     let forged = "a%0d%0aINFO%20forged \"\u{1b}[31m\u{85}forged";
-    let request = format!("GET /%0D%0AINFO%20forged HTTP/1.1\r\nhost: a\r\nx-request-id: {forged}\r\n\r\n");
-    Conversation::with(service.address(), request.as_bytes());
     let request =
-        format!("GET /{} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "4155550123x".repeat(1000));
+        format!("GET /%0D%0AINFO%20forged HTTP/1.1\r\nhost: localhost\r\nx-request-id: {forged}\r\n\r\n");
+    Conversation::with(service.address(), request.as_bytes());
+    let request = format!(
+        "GET /{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        "4155550123x".repeat(1000)
+    );
     assert_eq!(Conversation::with(service.address(), request.as_bytes()).statuses(), [404]);
     let log = service.log();
     assert!(
@@ -151,7 +154,7 @@ fn what_is_logged_of_a_request_cannot_pass_for_a_line_of_the_log() {
 fn a_path_leads_to_no_file() {
     let service = Service::start();
     for path in ["/../../etc/passwd", "/..%2f..%2fetc/passwd", "//etc/passwd", "/./healthz/..", "/%00"] {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let conversation = Conversation::with(service.address(), request.as_bytes());
         assert_eq!(conversation.statuses(), [404], "{path}");
         assert!(!conversation.text().contains("root:"), "{path}");
@@ -161,9 +164,10 @@ fn a_path_leads_to_no_file() {
 #[test]
 fn the_hosts_own_answers_are_not_kept_or_guessed_at() {
     let service = Service::start();
-    for request in
-        ["GET /.well-known/spin/health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", "nonsense\r\n\r\n"]
-    {
+    for request in [
+        "GET /.well-known/spin/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ] {
         let text = Conversation::with(service.address(), request.as_bytes()).text().to_lowercase();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let fields: Vec<_> = head.lines().collect();
@@ -187,8 +191,12 @@ fn a_term_or_an_interrupt_ends_it_with_0_after_the_requests_in_flight() {
         // A request whose body is on its way when the signal comes.
         let body = json!({ "mobileNumber": number() }).to_string();
         let mut stream = TcpStream::connect(service.address()).unwrap();
-        write!(stream, "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())
-            .unwrap();
+        write!(
+            stream,
+            "POST /generate-otp HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+        .unwrap();
         // And a connection that only idles.
         let _idle = TcpStream::connect(service.address()).unwrap();
         thread::sleep(Duration::from_millis(200));

@@ -22,9 +22,9 @@ const SOON: Duration = Duration::from_secs(8);
 const BEGINNINGS: [&str; 5] = [
     "",
     "GET /heal",
-    "GET /healthz HTTP/1.1\r\nhost: a\r\nx: ",
-    "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{",
-    "POST /generate-otp HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nff\r\n{",
+    "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ",
+    "POST /generate-otp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{",
+    "POST /generate-otp HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nff\r\n{",
 ];
 
 /// A request of a client that is new, and that tries again if its connection fails.
@@ -108,7 +108,7 @@ fn slow_bodies_hold_no_slot_of_the_component() {
     // More than the 256 requests that may be in the component at a time.
     let host = Program::start(&[], None);
     let long = format!(
-        "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{}",
+        "POST /generate-otp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n{}",
         "x".repeat(20_000)
     );
     for beginning in [BEGINNINGS[3], BEGINNINGS[4], &long] {
@@ -163,7 +163,7 @@ fn clients_that_read_no_answers_are_cut_off() {
     let host = Program::start(&[], None);
     is_served(&host);
     let memory = host.memory();
-    let request = "GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100);
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     let mut greedy: Vec<_> = (0..20).map(|_| connect(&host.address)).collect();
     for stream in &mut greedy {
         stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::{io::Write, time::Duration};
 
 /// What is to be smuggled in: it must never be answered.
-const HIDDEN: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+const HIDDEN: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// Each of these gets one answer, of this status, and the connection ends there.
 #[track_caller]
@@ -30,7 +30,7 @@ fn refused(status: u16, requests: &[&str]) {
 
 /// A request with these fields, and this in the place of its body.
 fn post(fields: &str, body: &str) -> String {
-    format!("POST /generate-otp HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n{body}")
+    format!("POST /generate-otp HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n\r\n{body}")
 }
 
 fn each<'a>(requests: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
@@ -103,36 +103,36 @@ fn a_head_whose_lines_can_be_read_in_two_ways_is_refused() {
     refused(
         400,
         &[
-            "GET /healthz HTTP/1.1\nhost: a\n\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\nx: y\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\n\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\rx: y\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx: y\r\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx: a\r\n\tb\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\n host: a\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx : y\r\n\r\n",
-            "POST /generate-otp HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n",
-            "POST /generate-otp HTTP/1.1\r\nhost: a\r\ncontent-length\t: 5\r\n\r\nhello",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\n: y\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx: y\0z\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx\0: y\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nx: \u{1b}[31m\r\n\r\n",
-            "GET /health\0z HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET /healthz?\u{7f} HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET  /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET\t/healthz HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET /healthz HTTP/1.1 \r\nhost: a\r\n\r\n",
-            "GET /health z HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET /healthz HTTP/1.2\r\nhost: a\r\n\r\n",
-            "GET /healthz HTTP/2.0\r\nhost: a\r\n\r\n",
+            "GET /healthz HTTP/1.1\nhost: localhost\n\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\nx: y\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\rx: y\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: y\r\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\r\n b\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\r\n\tb\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\n host: localhost\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx : y\r\n\r\n",
+            "POST /generate-otp HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n",
+            "POST /generate-otp HTTP/1.1\r\nhost: localhost\r\ncontent-length\t: 5\r\n\r\nhello",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\n: y\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: y\0z\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx\0: y\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: \u{1b}[31m\r\n\r\n",
+            "GET /health\0z HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET /healthz?\u{7f} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET  /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET\t/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET /healthz HTTP/1.1 \r\nhost: localhost\r\n\r\n",
+            "GET /health z HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET /healthz HTTP/1.2\r\nhost: localhost\r\n\r\n",
+            "GET /healthz HTTP/2.0\r\nhost: localhost\r\n\r\n",
             "GET /healthz\r\n\r\n",
-            "G@T /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
+            "G@T /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "nonsense\r\n\r\n",
-            "\r\n\r\nGET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
+            "\r\n\r\nGET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
         ],
     );
 }
@@ -143,17 +143,17 @@ fn a_request_that_names_another_place_is_refused() {
         400,
         &[
             "GET /healthz HTTP/1.1\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nHost: a\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: b\r\n\r\n",
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nHost: a\r\n\r\n",
             "GET /healthz HTTP/1.1\r\nhost:\r\n\r\n",
             "GET /healthz HTTP/1.1\r\nhost: a b\r\n\r\n",
             "GET /healthz HTTP/1.1\r\nhost: user@a\r\n\r\n",
-            "GET http://a/healthz HTTP/1.1\r\nhost: b\r\n\r\n",
+            "GET http://localhost/healthz HTTP/1.1\r\nhost: b\r\n\r\n",
             "GET http://a/.well-known/spin/health HTTP/1.1\r\nhost: b\r\n\r\n",
-            "GET http://user@a/healthz HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http://user@a/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
             "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
-            "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
-            "GET a HTTP/1.1\r\nhost: a\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "GET a HTTP/1.1\r\nhost: localhost\r\n\r\n",
         ],
     );
 }
@@ -195,9 +195,9 @@ fn chunks_that_can_be_read_in_two_ways_are_refused() {
 
 #[test]
 fn a_head_that_is_too_large_is_refused() {
-    let long = format!("GET /healthz HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(32 * 1024));
+    let long = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(32 * 1024));
     let endless = format!("GET /{}", "x".repeat(200 * 1024));
-    let many = format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(65));
+    let many = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x: y\r\n".repeat(65));
     refused(431, &[&long, &endless, &many]);
 }
 
@@ -217,8 +217,8 @@ fn what_follows_a_body_that_nobody_reads_is_no_request() {
         // And calls that take none.
         (post(&length, &hidden).replace("/generate-otp", "/nowhere"), 404),
         (post(&length, &hidden).replace("POST /generate-otp", "GET /.well-known/spin/health"), 200),
-        (post(&length, &hidden).replace("host: a", "host: a b"), 400),
-        (post("content-length: 5", "hello").replace("host: a", "host: a b"), 400),
+        (post(&length, &hidden).replace("host: localhost", "host: local host"), 400),
+        (post("content-length: 5", "hello").replace("host: localhost", "host: local host"), 400),
     ] {
         let conversation = Conversation::with(service.address(), format!("{request}{HIDDEN}").as_bytes());
         let statuses = conversation.statuses();
@@ -231,7 +231,7 @@ fn what_follows_a_body_that_nobody_reads_is_no_request() {
         post(&format!("content-length: {}", HIDDEN.len()), HIDDEN).replace("/generate-otp", "/nowhere");
     let conversation = Conversation::with(
         service.address(),
-        format!("{short}GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes(),
+        format!("{short}GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes(),
     );
     assert_eq!(conversation.statuses(), [404, 200], "{}", conversation.text());
 }
@@ -239,7 +239,7 @@ fn what_follows_a_body_that_nobody_reads_is_no_request() {
 #[test]
 fn what_is_clear_is_answered() {
     let service = Service::start();
-    let last = HIDDEN.replace("host: a", "host: a\r\nconnection: close");
+    let last = HIDDEN.replace("host: localhost", "host: localhost\r\nconnection: close");
     let body = || json!({ "mobileNumber": number() }).to_string();
     let sized = || {
         let body = body();
@@ -261,12 +261,12 @@ fn what_is_clear_is_answered() {
         (in_chunks("\r\nexpect: 100-continue", "", ""), &[100, 201, 200]),
         (in_chunks("", "", "").replace(": chunked", ":\tChunked "), &[201, 200]),
         (format!("\r\n{HIDDEN}"), &[200, 200]),
-        (HIDDEN.replace("/healthz", "http://a/healthz"), &[200, 200]),
-        (HIDDEN.replace("host: a", "host: a\r\ncontent-length: 0"), &[200, 200]),
-        (HIDDEN.replace("host: a", "host: a\r\nx: caf\u{e9}"), &[200, 200]),
+        (HIDDEN.replace("/healthz", "http://localhost/healthz"), &[200, 200]),
+        (HIDDEN.replace("host: localhost", "host: localhost\r\ncontent-length: 0"), &[200, 200]),
+        (HIDDEN.replace("host: localhost", "host: localhost\r\nx: caf\u{e9}"), &[200, 200]),
         // Another protocol is offered, and not taken.
-        (HIDDEN.replace("host: a", "host: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__"), &[200, 200]),
-        (HIDDEN.replace("HTTP/1.1", "HTTP/1.0").replace("host: a", "host: a\r\nconnection: keep-alive"), &[200, 200]),
+        (HIDDEN.replace("host: localhost", "host: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__"), &[200, 200]),
+        (HIDDEN.replace("HTTP/1.1", "HTTP/1.0").replace("host: localhost", "host: localhost\r\nconnection: keep-alive"), &[200, 200]),
     ] {
         let conversation = Conversation::with(service.address(), format!("{requests}{last}").as_bytes());
         assert_eq!(conversation.statuses(), statuses, "{requests:?}: {}", conversation.text());

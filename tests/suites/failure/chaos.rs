@@ -53,6 +53,7 @@ impl Stack {
             ))
             .start();
         let service = Service::builder()
+            .without_limits()
             .listen(&host)
             // So long that none is found in other text by chance.
             .variable("otp_length", "10")

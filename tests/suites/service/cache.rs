@@ -14,7 +14,10 @@ use std::{
 };
 
 fn cached_by(redis: &Redis) -> Builder {
-    Service::builder().variable("redis_endpoint", &redis.endpoint()).variable("otp_length", "10")
+    Service::builder()
+        .without_limits()
+        .variable("redis_endpoint", &redis.endpoint())
+        .variable("otp_length", "10")
 }
 
 /// Waits for what happens after the answer.
@@ -100,7 +103,7 @@ fn resend_really_reads_the_cache() {
     let made = client.generate(&number);
     eventually("caching", || !redis.keys().is_empty());
     let database = rusqlite::Connection::open(service.database()).unwrap();
-    assert_eq!(database.execute("UPDATE users SET sealed = x'00'", []).unwrap(), 1);
+    assert_eq!(database.execute("UPDATE users SET sealed = x'00' WHERE id > 0", []).unwrap(), 1);
     assert_eq!(client.resend(&number).expect(200)["otp"], made["otp"]);
 }
 
@@ -189,11 +192,11 @@ fn each_call_costs_at_most_one_command_in_the_request_and_one_after_it() {
     assert_eq!(commands_of(&redis, || drop(client.generate(&number))), ["EVALSHA"], "after the answer");
     warm(&client);
     let hit = commands_of(&redis, || drop(client.resend(&number).expect(200)));
-    assert_eq!(hit, ["HMGET"], "in the request, and a hit leaves nothing to do");
+    assert_eq!(hit, ["EVALSHA"], "in the request, and a hit leaves nothing to do");
     let () = redis::cmd("FLUSHDB").query(&mut redis.connect()).unwrap();
     warm(&client);
     let miss = commands_of(&redis, || drop(client.resend(&number).expect(200)));
-    assert_eq!(miss, ["HMGET", "EVALSHA"], "in the request, and after the answer");
+    assert_eq!(miss, ["EVALSHA", "EVALSHA"], "in the request, and after the answer");
     warm(&client);
     let again = commands_of(&redis, || drop(client.regenerate(&number).expect(201)));
     assert_eq!(again, ["EVALSHA"], "after the answer");
@@ -204,6 +207,21 @@ fn each_call_costs_at_most_one_command_in_the_request_and_one_after_it() {
     warm(&client);
     let right = commands_of(&redis, || drop(client.verify(&number, &otp).expect(200)));
     assert_eq!(right, ["EVALSHA"], "after the answer");
+}
+
+#[test]
+fn with_limits_a_call_that_sends_asks_the_cache_once_before_its_answer() {
+    let redis = Redis::start();
+    let service = Service::builder().variable("redis_endpoint", &redis.endpoint());
+    let service = service.variable("rate_limit_requests", "100").start();
+    let (client, number) = (service.client(), number());
+    client.generate(&number);
+    client.resend(&number).expect(200);
+    thread::sleep(Duration::from_millis(100));
+    let twice = ["EVALSHA", "EVALSHA"];
+    assert_eq!(commands_of(&redis, || drop(client.generate(&number))), twice, "before, and after");
+    assert_eq!(commands_of(&redis, || drop(client.regenerate(&number).expect(201))), twice);
+    assert_eq!(commands_of(&redis, || drop(client.resend(&number).expect(200))), ["EVALSHA"]);
 }
 
 #[test]
@@ -285,7 +303,7 @@ fn a_full_redis_keeps_its_connection_and_is_reported_once() {
         assert_eq!(client.resend(&cached).expect(200)["otp"], made["otp"]);
     });
     // Each new code was offered, none was taken, and the cache is still read.
-    assert_eq!(heard.iter().filter(|command| *command == "HMGET").count(), 1, "{heard:?}");
+    assert_eq!(heard.iter().filter(|command| *command == "EVALSHA").count(), 11, "{heard:?}");
     assert!(!heard.contains(&"HELLO".to_owned()));
     assert!(service.log().matches("cache unavailable").count() <= 2, "{}", service.log());
     set("0");

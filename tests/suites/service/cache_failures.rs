@@ -143,7 +143,11 @@ fn under_load(service: &Service, trouble: impl FnOnce()) {
 }
 
 fn cached_by(redis: &Redis) -> Service {
-    Service::builder().variable("redis_endpoint", &redis.endpoint()).variable("otp_length", "10").start()
+    Service::builder()
+        .without_limits()
+        .variable("redis_endpoint", &redis.endpoint())
+        .variable("otp_length", "10")
+        .start()
 }
 
 fn pause() {
@@ -268,6 +272,7 @@ fn two_services_share_a_cache_that_is_restored_from_an_old_snapshot() {
     let mut redis = Redis::start();
     let one = cached_by(&redis);
     let two = Service::builder()
+        .without_limits()
         .variable("redis_endpoint", &redis.endpoint())
         .variable("otp_length", "10")
         .state(&one.state())

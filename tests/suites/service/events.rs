@@ -35,7 +35,10 @@ fn flush(client: &Client) -> harness::Response {
 }
 
 fn with_relay_at(address: &str) -> harness::Builder {
-    Service::builder().variable("relay_url", &format!("http://{address}")).variable("relay_token", TOKEN)
+    Service::builder()
+        .without_limits()
+        .variable("relay_url", &format!("http://{address}"))
+        .variable("relay_token", TOKEN)
 }
 
 fn relay_at(address: &str) -> Relay {
@@ -44,8 +47,11 @@ fn relay_at(address: &str) -> Relay {
 
 #[test]
 fn each_accepted_call_leaves_one_event_and_a_refused_one_leaves_none() {
-    let service =
-        Service::builder().variable("otp_length", "10").variable("max_verify_attempts", "2").start();
+    let service = Service::builder()
+        .without_limits()
+        .variable("otp_length", "10")
+        .variable("max_verify_attempts", "2")
+        .start();
     let (client, number) = (service.client(), number());
     let headers = [("x-request-id", "request 7"), ("traceparent", TRACE)];
     let body = json!({ "mobileNumber": number, "channel": "email", "email": "user@example.com" }).to_string();
@@ -113,7 +119,7 @@ fn each_accepted_call_leaves_one_event_and_a_refused_one_leaves_none() {
 
 #[test]
 fn events_of_one_number_have_an_order_however_many_requests_come_at_once() {
-    let service = Service::start();
+    let service = Service::builder().without_limits().start();
     let (client, number) = (service.client(), number());
     client.generate(&number);
     at_once(16, |index| if index % 2 == 0 { client.resend(&number) } else { client.regenerate(&number) });
@@ -128,7 +134,7 @@ fn events_of_one_number_have_an_order_however_many_requests_come_at_once() {
 
 #[test]
 fn a_trace_context_that_is_none_is_left_out() {
-    let service = Service::start();
+    let service = Service::builder().without_limits().start();
     let client = service.client();
     for bad in
         ["", "nonsense", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", &TRACE.to_uppercase()]
@@ -279,7 +285,7 @@ fn two_hosts_share_one_outbox() {
 
 #[test]
 fn only_who_knows_the_relays_token_may_flush_and_purge() {
-    let none = Service::start();
+    let none = Service::builder().without_limits().start();
     let service = with_relay_at(&unused_address()).start();
     for path in ["/internal/outbox/flush", "/internal/purge"] {
         none.client()
@@ -306,16 +312,16 @@ fn what_has_waited_too_long_is_dead_and_in_the_end_gone() {
     let authorization = format!("Bearer {TOKEN}");
     let purge =
         || client.send("POST", "/internal/purge", &[("authorization", &authorization)], b"").expect(200);
-    assert_eq!(purge(), json!({ "expired": 0, "removed": 0 }));
+    assert_eq!(purge(), json!({ "expired": 0, "removed": 0, "answers": 0 }));
     let database = Connection::open(service.database()).unwrap();
     database.execute("UPDATE outbox SET created_at = created_at - 3601000 WHERE sequence < 3", []).unwrap();
-    assert_eq!(purge(), json!({ "expired": 2, "removed": 0 }));
+    assert_eq!(purge(), json!({ "expired": 2, "removed": 0, "answers": 0 }));
     assert_eq!(waiting(&service).len(), 1);
     let reason: String =
         database.query_row("SELECT reason FROM outbox_dead LIMIT 1", [], |row| row.get(0)).unwrap();
     assert!(reason.contains("outbox_retention_seconds"), "{reason}");
     database.execute("UPDATE outbox_dead SET died_at = died_at - 3601000", []).unwrap();
-    assert_eq!(purge(), json!({ "expired": 0, "removed": 2 }));
+    assert_eq!(purge(), json!({ "expired": 0, "removed": 2, "answers": 0 }));
 }
 
 #[test]

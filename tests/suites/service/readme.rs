@@ -26,9 +26,17 @@ fn console(readme: &str) -> Vec<(String, String)> {
     commands
 }
 
-/// Does what `curl [-d 'body'] http://127.0.0.1:3000/path` does.
+/// Does what `curl [-H 'field: value'] [-d 'body'] http://127.0.0.1:3000/path` does.
 fn curl(client: &Client, command: &str) -> Value {
     let arguments = command.strip_prefix("curl ").unwrap();
+    let (field, arguments) = match arguments.strip_prefix("-H '") {
+        Some(rest) => {
+            let (field, rest) = rest.split_once("' ").unwrap();
+            (field.split_once(": "), rest)
+        }
+        None => (None, arguments),
+    };
+    let fields: Vec<_> = field.into_iter().collect();
     let (method, body, url) = match arguments.strip_prefix("-d '") {
         Some(rest) => {
             let (body, url) = rest.split_once("' ").unwrap();
@@ -36,7 +44,7 @@ fn curl(client: &Client, command: &str) -> Value {
         }
         None => ("GET", "", arguments),
     };
-    client.send(method, url.strip_prefix("http://127.0.0.1:3000").unwrap(), &[], body.as_bytes()).json()
+    client.send(method, url.strip_prefix("http://127.0.0.1:3000").unwrap(), &fields, body.as_bytes()).json()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 #[test]
 fn regenerate_makes_a_new_code_and_the_old_one_is_dead_at_once() {
-    let service = Service::builder().variable("otp_length", "10").start();
+    let service = Service::builder().without_limits().variable("otp_length", "10").start();
     let (client, number) = (service.client(), number());
     let old = client.generate(&number);
     let new = client.regenerate(&number).expect(201);
@@ -19,7 +19,7 @@ fn regenerate_makes_a_new_code_and_the_old_one_is_dead_at_once() {
 
 #[test]
 fn regenerate_of_an_unknown_number_sends_to_generate() {
-    let service = Service::start();
+    let service = Service::builder().without_limits().start();
     let (client, number) = (service.client(), number());
     let problem = client.regenerate(&number).expect_problem(404, "otp_not_found");
     assert!(problem["detail"].as_str().unwrap().contains("/generate-otp"), "{problem}");
@@ -28,7 +28,7 @@ fn regenerate_of_an_unknown_number_sends_to_generate() {
 
 #[test]
 fn regenerate_helps_after_a_used_and_after_a_locked_code() {
-    let service = Service::builder().variable("max_verify_attempts", "1").start();
+    let service = Service::builder().without_limits().variable("max_verify_attempts", "1").start();
     let (client, number) = (service.client(), number());
     let used = client.generate(&number);
     client.verify(&number, used["otp"].as_str().unwrap()).expect(200);
@@ -42,7 +42,7 @@ fn regenerate_helps_after_a_used_and_after_a_locked_code() {
 
 #[test]
 fn regenerate_keeps_the_channel() {
-    let service = Service::start();
+    let service = Service::builder().without_limits().start();
     let (client, number) = (service.client(), number());
     let body = json!({ "mobileNumber": number, "channel": "email", "email": "ada@example.com" });
     assert_eq!(client.post("/generate-otp", &body).expect(201)["channel"], "email");
@@ -54,7 +54,7 @@ fn regenerate_keeps_the_channel() {
 
 #[test]
 fn concurrent_regenerates_and_resends_leave_one_truth() {
-    let service = Service::builder().variable("otp_length", "10").start();
+    let service = Service::builder().without_limits().variable("otp_length", "10").start();
     let client = service.client();
     for _ in 0..5 {
         let number = number();

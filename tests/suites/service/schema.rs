@@ -109,38 +109,24 @@ fn a_write_that_comes_too_late_does_nothing() {
         )
     };
     let written = |name: &str, at: i64| -> usize {
-        let mut statement = database.prepare(&statement(name)).unwrap();
-        match name {
-            "issue.sql" => {
-                let none: Option<&str> = None;
-                let code = (
-                    "+14155550123",
-                    format!("id-{at}"),
-                    [1u8],
-                    [2u8],
-                    at,
-                    at + 600_000,
-                    "sms",
-                    none,
-                    none,
-                    event(at),
-                );
-                statement.query_map(code, |_| Ok(())).unwrap().count()
-            }
-            "reissue.sql" => {
-                let code = ("+14155550123", format!("id-{at}"), [1u8], [2u8], at, at + 600_000, event(at));
-                statement.query_map(code, |_| Ok(())).unwrap().count()
-            }
-            "resend.sql" => {
-                let none: Option<i64> = None;
-                statement.query_map(("+14155550123", none, at, 5, event(at)), |_| Ok(())).unwrap().count()
-            }
+        use rusqlite::types::Value::{self, Blob, Integer, Null};
+        let text = |text: &str| Value::Text(text.to_owned());
+        let number = text("+14155550123");
+        let common = [number, Integer(at), text(&event(at)), Null, Integer(0)];
+        let sends = [Integer(100), Integer(600_000), Null];
+        let code = [text(&format!("id-{at}")), Blob(vec![1]), Blob(vec![2]), Integer(at + 600_000)];
+        let delivery = [text("sms"), Null, Null];
+        let parameters: Vec<Value> = match name {
+            "issue.sql" => common.into_iter().chain(sends).chain(code).chain(delivery).collect(),
+            "reissue.sql" => common.into_iter().chain(sends).chain(code).collect(),
+            "resend.sql" => common.into_iter().chain(sends).chain([Null, Integer(5)]).collect(),
             _ => {
-                let none: Option<&str> = None;
-                let guess = ("+14155550123", none, [3u8], at, 5, event(at));
-                statement.query_map(guess, |_| Ok(())).unwrap().count()
+                let guess = [Integer(30), Integer(1_000), Null, Blob(vec![3]), Integer(5)];
+                common.into_iter().chain(guess).collect()
             }
-        }
+        };
+        let mut statement = database.prepare(&statement(name)).unwrap();
+        statement.query_map(rusqlite::params_from_iter(parameters), |_| Ok(())).unwrap().count()
     };
     let events =
         || -> i64 { database.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap() };

@@ -15,7 +15,12 @@ fn bytes_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
             if path.is_dir() {
                 bytes_below(&path)
             } else {
-                vec![(path.display().to_string(), std::fs::read(path).unwrap())]
+                match std::fs::read(&path) {
+                    Ok(bytes) => vec![(path.display().to_string(), bytes)],
+                    // Servers put files of the moment there and take them away.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                    Err(error) => panic!("{}: {error}", path.display()),
+                }
             }
         })
         .collect()
@@ -54,9 +59,9 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
         if index % 2 == 0 {
             client.verify(&number, secrets.last().unwrap()).expect(200);
         }
-        client.get(&format!("/users/{number}")).expect_problem(404, "not_found");
+        client.get(&format!("/users/{number}")).expect_problem(405, "method_not_allowed");
         let dashed = format!("{}-{}-{}", &number[..5], &number[5..8], &number[8..]);
-        client.get(&format!("/users/{dashed}")).expect_problem(404, "not_found");
+        client.get(&format!("/users/{dashed}")).expect_problem(405, "method_not_allowed");
         assert!(!service.log().contains(&dashed[2..8]), "part of a number stands in the log");
         client
             .get(&format!("/verify-otp?otp={guess}&mobileNumber={number}"))
@@ -81,7 +86,7 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
                 );
             }
         }
-        assert!(files.iter().any(|(name, bytes)| name.ends_with(".db") && bytes.len() > 4096));
+        assert!(files.iter().any(|(name, bytes)| name.contains(".db") && bytes.len() > 4096));
         // The scan would find one: the numbers are there.
         assert!(files.iter().any(|(_, bytes)| holds(bytes, &numbers[0])));
         for secret in &secrets {

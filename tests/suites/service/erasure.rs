@@ -1,0 +1,367 @@
+//! `DELETE /users/{mobileNumber}`: nothing is left of a user.
+
+use crate::{api_key, bearer, other_than, outbox};
+use harness::{Client, Redis, Relay, Response, Service, at_once, eventually, number, unused_address};
+use otp_seal::IndexKey;
+use rusqlite::{Connection, types::ValueRef};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(10);
+const TOKEN: &str = "a-token-that-nobody-else-has";
+
+fn erase(client: &Client, path: &str) -> Response {
+    client.send("DELETE", &format!("/users/{path}"), &[], b"")
+}
+
+#[track_caller]
+fn is_erased(answer: &Response) {
+    assert_eq!(answer.status, 204, "{}", String::from_utf8_lossy(&answer.body));
+    assert!(answer.body.is_empty());
+}
+
+/// The keyed index of a number, which stands for it.
+fn index(number: &str) -> String {
+    IndexKey::development().number(number).to_string()
+}
+
+/// The rows of all tables that hold one of these words, but for the event that tells of the erasure.
+fn rows_with(service: &Service, words: &[&str]) -> Vec<String> {
+    let database = Connection::open(service.database()).unwrap();
+    let mut tables = database.prepare("SELECT name FROM sqlite_master WHERE type = 'table'").unwrap();
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(tables.len() >= 6, "{tables:?}");
+    let mut found = Vec::new();
+    for table in tables {
+        let mut query = database.prepare(&format!("SELECT * FROM \"{table}\"")).unwrap();
+        let columns = query.column_count();
+        let mut rows = query.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let text: String = (0..columns)
+                .map(|column| match row.get_ref(column).unwrap() {
+                    ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                        String::from_utf8_lossy(bytes).into_owned() + "|"
+                    }
+                    ValueRef::Integer(number) => format!("{number}|"),
+                    ValueRef::Real(_) | ValueRef::Null => "|".to_owned(),
+                })
+                .collect();
+            let hit = words.iter().any(|word| text.contains(word));
+            if hit && !(table == "outbox" && text.contains("user.erased.v1")) {
+                found.push(format!("{table}: {text}"));
+            }
+        }
+    }
+    found
+}
+
+/// The event that tells of the erasure of a number.
+fn erased_event(service: &Service, number: &str) -> Value {
+    let events = outbox(service);
+    let erased = |event: &&Value| event["type"] == "user.erased.v1" && event["subject"] == index(number);
+    events.iter().rfind(erased).unwrap_or_else(|| panic!("no such event: {events:?}")).clone()
+}
+
+#[test]
+fn nothing_of_the_number_is_left_and_others_are_as_they_were() {
+    let service = Service::builder().without_limits().start();
+    let client = service.client();
+    let (gone, stays) = (number(), number());
+    let mut codes = Vec::new();
+    for (number, email) in [(&gone, "gone@example.com"), (&stays, "stays@example.com")] {
+        let key = [("idempotency-key", number.as_str())];
+        let body = json!({ "mobileNumber": number, "channel": "email", "email": email });
+        let made = client.post_with("/generate-otp", &key, &body).expect(201);
+        client.resend(number).expect(200);
+        client.verify(number, &other_than(made["otp"].as_str().unwrap())).expect(401);
+        // A verified address, and one that waits.
+        client.verify(number, made["otp"].as_str().unwrap()).expect(200);
+        let body = json!({ "mobileNumber": number, "channel": "email", "email": format!("new-{email}") });
+        client.post("/generate-otp", &body).expect(201);
+        let again = client.post_with("/regenerate-otp", &key, &json!({ "mobileNumber": number })).expect(201);
+        codes.push(again["otp"].as_str().unwrap().to_owned());
+    }
+    // Some are dead already.
+    let database = Connection::open(service.database()).unwrap();
+    database.busy_timeout(SOON).unwrap();
+    let bury = "INSERT INTO outbox_dead (sequence, event, created_at, died_at, reason)
+                SELECT sequence, event, created_at, created_at, 'refused' FROM outbox WHERE sequence IN
+                  (SELECT min(sequence) FROM outbox GROUP BY event ->> '$.subject')";
+    assert_eq!(database.execute(bury, []).unwrap(), 2);
+    drop(database);
+    let index = index(&gone);
+    let words = [&gone[1..], &index, "gone@example.com"];
+    let of_the_other = [&stays[1..], "stays@example.com"];
+    let before = rows_with(&service, &of_the_other);
+    assert!(rows_with(&service, &words).iter().any(|row| row.starts_with("outbox_dead")));
+    assert!(rows_with(&service, &words).iter().any(|row| row.starts_with("users")));
+
+    is_erased(&erase(&client, &gone));
+    assert_eq!(rows_with(&service, &words), [""; 0]);
+    assert_eq!(rows_with(&service, &of_the_other), before);
+    let database = Connection::open(service.database()).unwrap();
+    let kept = "SELECT count(*) FROM idempotency";
+    assert_eq!(database.query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+    client.resend(&gone).expect_problem(404, "otp_not_found");
+    client.regenerate(&gone).expect_problem(404, "otp_not_found");
+    client.verify(&gone, &codes[0]).expect_problem(404, "otp_not_found");
+    client.verify(&stays, &codes[1]).expect(200);
+}
+
+#[test]
+fn the_event_tells_of_it_without_the_number() {
+    let service = Service::builder().without_limits().start();
+    let (client, number) = (service.client(), number());
+    client.generate(&number);
+    client.regenerate(&number).expect(201);
+    client.resend(&number).expect(200);
+    let last = outbox(&service).last().unwrap().clone();
+    let headers = [("x-request-id", "request 7")];
+    is_erased(&client.send("DELETE", &format!("/users/{number}"), &headers, b""));
+    let events = outbox(&service);
+    assert_eq!(events.len(), 1, "{events:?}");
+    let event = &events[0];
+    assert_eq!((&event["type"], &event["specversion"]), (&json!("user.erased.v1"), &json!("1.0")));
+    assert_eq!(event["subject"], index(&number));
+    assert_eq!(event["requestid"], "request 7");
+    let version = event["data"]["version"].as_i64().unwrap();
+    assert!(version >= last["data"]["version"].as_i64().unwrap(), "{event}");
+    assert_eq!(event["data"].as_object().unwrap().len(), 1, "{event}");
+    assert!(!event.to_string().contains(&number[1..]));
+    // Later in order than all that it forgets.
+    assert!(event["sequence"].as_str() > last["sequence"].as_str(), "{event}");
+    assert!(!service.log().contains(&number[1..]));
+}
+
+#[test]
+fn a_number_that_nobody_knows_is_erased_as_well() {
+    let service = Service::builder().without_limits().start();
+    let (client, number) = (service.client(), number());
+    is_erased(&erase(&client, &number));
+    is_erased(&erase(&client, &number));
+    // Somebody else may know it: whoever delivers.
+    assert!(erased_event(&service, &number)["data"]["version"].is_i64());
+    client.resend(&number).expect_problem(404, "otp_not_found");
+}
+
+#[test]
+fn the_number_may_be_written_in_every_form_that_a_path_takes() {
+    let service = Service::builder().without_limits().variable("default_region", "US").start();
+    let client = service.client();
+    let number = number();
+    let (area, rest) = number[2..].split_at(3);
+    let (exchange, line) = rest.split_at(3);
+    let all_encoded: String = number.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for written in [
+        number.clone(),
+        format!("%2B{}", &number[1..]),
+        format!("%2b1%20{area}%20{exchange}%20{line}"),
+        format!("+1-{area}-{exchange}-{line}"),
+        format!("+1.{area}.{exchange}.{line}"),
+        format!("%2B1%20({area})%20{exchange}-{line}"),
+        format!("%2B1%20%28{area}%29%20{exchange}-{line}"),
+        all_encoded,
+        // Here, a national one.
+        number[2..].to_owned(),
+    ] {
+        client.generate(&number);
+        is_erased(&erase(&client, &written));
+        assert_eq!(client.resend(&number).status, 404, "{written}");
+    }
+}
+
+#[test]
+fn what_is_no_mobile_number_is_refused() {
+    let service = Service::builder().without_limits().start();
+    let (client, number) = (service.client(), number());
+    client.generate(&number);
+    for bad in ["x", "+1", "%2B1", "0", "4155550123", "%FF%FE", "%00", "+1415555012%", "%", "+441212345678"] {
+        erase(&client, bad).expect_problem(422, "invalid_mobile_number");
+    }
+    for path in [&format!("/users/{number}/"), &format!("/users/{number}/codes")] {
+        let answer = client.send("DELETE", path, &[], b"");
+        assert!([404, 422].contains(&answer.status), "{path}: {}", answer.status);
+    }
+    client.send("DELETE", "/users/", &[], b"").expect_problem(404, "not_found");
+    client.send("DELETE", "/users", &[], b"").expect_problem(404, "not_found");
+    client.resend(&number).expect(200);
+    assert!(outbox(&service).iter().all(|event| event["type"] != "user.erased.v1"));
+}
+
+#[test]
+fn only_a_key_with_the_scope_admin_may_erase() {
+    let keys = [api_key("shop", "send+verify", "shop's"), api_key("office", "admin", "office's")];
+    let service = Service::builder().without_limits().variable("api_keys", &keys.join(",")).start();
+    let (client, number) = (service.client(), number());
+    let path = format!("/users/{number}");
+    let delete = |headers: &[(&str, &str)]| client.send("DELETE", &path, headers, b"");
+    let shop = bearer("shop's");
+    let shop = [("authorization", shop.as_str())];
+    client.post_with("/generate-otp", &shop, &json!({ "mobileNumber": number })).expect(201);
+    delete(&[]).expect_problem(401, "unauthorized");
+    delete(&shop).expect_problem(403, "forbidden");
+    client.post_with("/resend-otp", &shop, &json!({ "mobileNumber": number })).expect(200);
+    is_erased(&delete(&[("authorization", &bearer("office's"))]));
+    client
+        .post_with("/resend-otp", &shop, &json!({ "mobileNumber": number }))
+        .expect_problem(404, "otp_not_found");
+}
+
+#[test]
+fn the_same_number_begins_anew_with_a_newer_version() {
+    let service = Service::builder().without_limits().variable("otp_length", "10").start();
+    let (client, number) = (service.client(), number());
+    let mut last = 0;
+    for _ in 0..3 {
+        let made = client.generate(&number);
+        let old = client.regenerate(&number).expect(201)["otp"].as_str().unwrap().to_owned();
+        is_erased(&erase(&client, &number));
+        let erased = erased_event(&service, &number);
+        let version = erased["data"]["version"].as_i64().unwrap();
+        assert!(version > last);
+        client.verify(&number, &old).expect_problem(404, "otp_not_found");
+
+        let again = client.generate(&number);
+        assert_ne!(again["otpId"], made["otpId"]);
+        let event = outbox(&service).last().unwrap().clone();
+        last = event["data"]["version"].as_i64().unwrap();
+        assert!(last > version, "{event} after {erased}");
+        assert!(event["sequence"].as_str() > erased["sequence"].as_str(), "{event} after {erased}");
+        client.verify(&number, &old).expect_problem(401, "otp_mismatch");
+        client.verify(&number, again["otp"].as_str().unwrap()).expect(200);
+    }
+}
+
+#[test]
+fn limits_locks_and_kept_answers_are_forgotten_too() {
+    let service = Service::builder()
+        .variable("rate_limit_requests", "1")
+        .variable("max_consecutive_failures", "1")
+        .start();
+    let (client, number) = (service.client(), number());
+    let key = [("idempotency-key", "k")];
+    let body = json!({ "mobileNumber": number });
+    let made = client.post_with("/generate-otp", &key, &body).expect(201);
+    client.regenerate(&number).expect_problem(429, "rate_limited");
+    if let Some(redis) = service.cache() {
+        let noted = |key: &String| key.starts_with("spin-otp:limited:");
+        eventually("noting the limit", SOON, || redis.keys().iter().any(noted));
+    }
+    let otp = made["otp"].as_str().unwrap();
+    client.verify(&number, &other_than(otp)).expect(401);
+    client.verify(&number, otp).expect_problem(429, "number_locked");
+    is_erased(&erase(&client, &number));
+    // Redis hears of it after the answer.
+    eventually("beginning anew", SOON, || {
+        let again = client.post_with("/generate-otp", &key, &body);
+        again.status == 201 && again.header("idempotent-replayed").is_empty()
+    });
+}
+
+#[test]
+fn redis_forgets_the_number_too() {
+    let redis = Redis::start();
+    let service = Service::builder()
+        .variable("redis_endpoint", &redis.endpoint())
+        .variable("rate_limit_requests", "1")
+        .start();
+    let client = service.client();
+    let (gone, stays) = (number(), number());
+    let keys_of = |number: &str| {
+        let index = index(number);
+        redis.keys().into_iter().filter(|key| key.contains(&index)).count()
+    };
+    for number in [&gone, &stays] {
+        client.generate(number);
+        client.resend(number).expect_problem(429, "rate_limited");
+    }
+    eventually("caching codes and limits", SOON, || (keys_of(&gone), keys_of(&stays)) == (2, 2));
+    is_erased(&erase(&client, &gone));
+    eventually("forgetting", SOON, || keys_of(&gone) == 0);
+    assert_eq!(keys_of(&stays), 2);
+}
+
+#[test]
+fn while_redis_is_away_it_is_erased_all_the_same_and_no_cached_code_comes_back() {
+    let mut redis = Redis::start();
+    let service = Service::builder().without_limits().variable("redis_endpoint", &redis.endpoint()).start();
+    let (client, number) = (service.client(), number());
+    client.generate(&number);
+    eventually("caching", SOON, || redis.keys().iter().any(|key| key.starts_with("spin-otp:code:")));
+    redis.save();
+    redis.kill();
+    is_erased(&erase(&client, &number));
+    redis.restart();
+    for _ in 0..5 {
+        client.resend(&number).expect_problem(404, "otp_not_found");
+    }
+    let again = client.generate(&number);
+    assert_eq!(client.resend(&number).expect(200)["otp"], again["otp"]);
+}
+
+#[test]
+fn while_the_database_is_away_it_is_not_said_to_be_erased() {
+    let service = Service::builder().without_limits().start();
+    let (client, number) = (service.client(), number());
+    client.generate(&number);
+    let other = Connection::open(service.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let start = Instant::now();
+    let answer = erase(&client, &number);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    answer.expect_problem(503, "unavailable");
+    assert_eq!(answer.header("retry-after"), "1");
+    other.execute_batch("ROLLBACK").unwrap();
+    is_erased(&erase(&client, &number));
+    assert_eq!(rows_with(&service, &[&number[1..]]), [""; 0]);
+}
+
+#[test]
+fn whatever_goes_on_at_the_same_moment_nothing_is_left_in_the_end() {
+    let service = Service::builder().without_limits().start();
+    let client = service.client();
+    for _ in 0..5 {
+        let number = number();
+        at_once(16, |index| {
+            let key = format!("{number}-{index}");
+            let body = json!({ "mobileNumber": number, "otp": "000000" });
+            let answer = match index % 4 {
+                0 => erase(&client, &number),
+                1 => client.post("/verify-otp", &body),
+                2 => client.post_with("/regenerate-otp", &[("idempotency-key", &key)], &body),
+                _ => client.post_with("/generate-otp", &[("idempotency-key", &key)], &body),
+            };
+            assert!(answer.status < 500, "{}", answer.status);
+        });
+        is_erased(&erase(&client, &number));
+        let index = index(&number);
+        assert_eq!(rows_with(&service, &[&number[1..], &index]), [""; 0]);
+        let database = Connection::open(service.database()).unwrap();
+        let kept = "SELECT count(*) FROM idempotency";
+        assert_eq!(database.query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "answers of nobody");
+    }
+}
+
+#[test]
+fn the_inbox_forgets_the_number_and_what_was_on_its_way_is_not_delivered() {
+    let address = unused_address();
+    let service = Service::builder()
+        .without_limits()
+        .variable("relay_url", &format!("http://{address}"))
+        .variable("relay_token", TOKEN)
+        .start();
+    let relay = Relay::builder().listen(&address).env("RELAY_TOKEN", TOKEN).start();
+    let inbox = || relay.client().get("/inbox?limit=100").expect(200).as_array().unwrap().clone();
+    let client = service.client();
+    let (gone, stays) = (number(), number());
+    client.generate(&gone);
+    client.generate(&stays);
+    eventually("delivering", SOON, || inbox().len() == 2);
+    is_erased(&erase(&client, &gone));
+    eventually("forgetting", SOON, || inbox().len() == 1);
+    assert!(!json!(inbox()).to_string().contains(&gone[1..]));
+    eventually("emptying the outbox", SOON, || outbox(&service).is_empty());
+    // It begins anew.
+    let again = client.generate(&gone);
+    eventually("delivering again", SOON, || inbox().iter().any(|message| message["otp"] == again["otp"]));
+}

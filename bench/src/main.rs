@@ -35,9 +35,9 @@ impl Connection {
 
     /// Sends one request and reads its answer: the status and the body.
     fn send(&mut self, request: &Request) -> std::io::Result<(u16, Vec<u8>)> {
-        let Request { method, path, body } = request;
+        let Request { method, path, fields, body } = request;
         let bytes = format!(
-            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{fields}content-length: {}\r\n\r\n{body}",
             body.len()
         );
         self.0.get_mut().write_all(bytes.as_bytes())?;
@@ -65,6 +65,8 @@ impl Connection {
 struct Request {
     method: &'static str,
     path: &'static str,
+    /// Header fields of its own, each with its line's end.
+    fields: String,
     body: String,
 }
 
@@ -143,9 +145,39 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default).max(1)
 }
 
-fn post(path: &'static str, numbers: &[String]) -> Vec<Request> {
-    let body = |number: &String| format!("{{\"mobileNumber\":\"{number}\"}}");
-    numbers.iter().map(|number| Request { method: "POST", path, body: body(number) }).collect()
+/// The API key of whoever has one, and what the service knows of it.
+const KEY: &str = "key of the bench";
+const API_KEYS: &str = "bench:send+verify:c6a6ecf40759b04e6859e5403bb68d615b4204ea5c7be81cfcb69e7b250eeb88";
+
+/// What a request carries beside its body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Nothing,
+    /// An API key, and where it can be retried, an Idempotency-Key.
+    Keys,
+}
+
+impl Carries {
+    fn fields(self, path: &str, number: &str) -> String {
+        let retried = matches!(path, "/generate-otp" | "/regenerate-otp");
+        match self {
+            Self::Nothing => String::new(),
+            Self::Keys if retried => {
+                format!("authorization: Bearer {KEY}\r\nidempotency-key: \"{path}{number}\"\r\n")
+            }
+            Self::Keys => format!("authorization: Bearer {KEY}\r\n"),
+        }
+    }
+}
+
+fn post(path: &'static str, numbers: &[String], carries: Carries) -> Vec<Request> {
+    let request = |number: &String| Request {
+        method: "POST",
+        path,
+        fields: carries.fields(path, number),
+        body: format!("{{\"mobileNumber\":\"{number}\"}}"),
+    };
+    numbers.iter().map(request).collect()
 }
 
 /// The calls, in the order in which a round makes them; the first does nothing and is the measure.
@@ -157,12 +189,19 @@ struct Variant {
     service: Service,
     /// Who takes its events, if anybody does.
     relay: Option<Relay>,
+    carries: Carries,
     measured: [Measured; CALLS.len()],
 }
 
 impl Variant {
     fn new(name: &'static str, builder: Builder) -> Self {
-        Self { name, service: builder.start(), relay: None, measured: Default::default() }
+        Self {
+            name,
+            service: builder.start(),
+            relay: None,
+            carries: Carries::Nothing,
+            measured: Default::default(),
+        }
     }
 
     /// With a relay beside it, as `make run` has it.
@@ -172,21 +211,45 @@ impl Variant {
         Self { relay: Some(relay), ..Self::new(name, builder) }
     }
 
+    /// With all that keeps abuse away: API keys, Idempotency-Keys, every limit and the guard, none of which has
+    /// to refuse anything here.
+    fn guarded(name: &'static str, builder: Builder) -> Self {
+        let builder = builder
+            .variable("api_keys", API_KEYS)
+            .variable("rate_limit_requests", "100")
+            .variable("client_rate_limit", "1000000/1")
+            .variable("key_rate_limit", "1000000/1")
+            .variable("global_rate_limit", "1000000/1")
+            .variable("pumping_guard", "true")
+            .variable("pumping_min_sends", "1000000");
+        Self { carries: Carries::Keys, ..Self::new(name, builder) }
+    }
+
     fn round(&mut self, connections: usize, numbers: &[String]) {
         let address = self.service.address();
+        let carries = self.carries;
         let mut run = |call: usize, requests: &[Request], status| {
             drive(address, connections, requests, status, &mut self.measured[call])
         };
-        run(0, &vec![Request { method: "GET", path: "/healthz", body: String::new() }; numbers.len()], 200);
-        run(1, &post("/generate-otp", numbers), 201);
-        run(2, &post("/resend-otp", numbers), 200);
-        let made = run(3, &post("/regenerate-otp", numbers), 201);
+        run(
+            0,
+            &vec![
+                Request { method: "GET", path: "/healthz", fields: String::new(), body: String::new() };
+                numbers.len()
+            ],
+            200,
+        );
+        run(1, &post("/generate-otp", numbers, carries), 201);
+        run(2, &post("/resend-otp", numbers, carries), 200);
+        let made = run(3, &post("/regenerate-otp", numbers, carries), 201);
         let checks: Vec<_> = made
             .iter()
             .map(|body| {
                 let made: Value = serde_json::from_slice(body).expect("the answer is JSON");
                 let body = format!("{{\"mobileNumber\":{},\"otp\":{}}}", made["mobileNumber"], made["otp"]);
-                Request { method: "POST", path: "/verify-otp", body }
+                let number = made["mobileNumber"].as_str().expect("a number is a string");
+                let fields = carries.fields("/verify-otp", number);
+                Request { method: "POST", path: "/verify-otp", fields, body }
             })
             .collect();
         run(4, &checks, 200);
@@ -209,14 +272,27 @@ fn main() {
     let requests = setting("REQUESTS", 10_000) / ROUNDS;
     let redis = Redis::start();
     let plain = || Service::builder().variable("redis_endpoint", "");
+    // The defaults, but for what the load itself would be refused for.
+    let defaults = || plain().variable("rate_limit_requests", "100").variable("pumping_min_sends", "1000000");
+    let cached = |builder: Builder| builder.variable("redis_endpoint", &redis.endpoint());
     let mut variants = vec![
-        Variant::new("SQLite", plain()),
-        Variant::with_relay("SQLite, with a relay", plain()),
-        Variant::new("SQLite and Redis", Service::builder().variable("redis_endpoint", &redis.endpoint())),
+        Variant::new("SQLite, no limits", plain().without_limits()),
+        Variant::new("SQLite", defaults()),
+        Variant::guarded("SQLite, with all limits, API keys and Idempotency-Keys", plain()),
+        Variant::with_relay("SQLite, with a relay", defaults()),
+        Variant::new("SQLite and Redis, no limits", cached(Service::builder().without_limits())),
+        Variant::new("SQLite and Redis", cached(defaults())),
+        Variant::guarded(
+            "SQLite and Redis, with all limits, API keys and Idempotency-Keys",
+            cached(Service::builder()),
+        ),
     ];
     // Another build to compare with: the spin.toml of another checkout.
     if let Ok(manifest) = std::env::var("BASELINE") {
-        variants.push(Variant::new("SQLite, baseline", plain().manifest(manifest.as_ref())));
+        // A host ends over a variable that its manifest does not declare.
+        let text = std::fs::read_to_string(&manifest).expect("BASELINE names a spin.toml");
+        let plain = if text.contains("rate_limit_requests") { plain().without_limits() } else { plain() };
+        variants.push(Variant::new("SQLite, baseline", plain.manifest(manifest.as_ref())));
     }
     for round in 0..ROUNDS {
         let first = u32::try_from(round * requests).expect("a bounded number of requests");

@@ -7,6 +7,8 @@ STATE_DIR ?= .spin
 HOST      ?=
 # host:port of the relay, which has the codes delivered. KAFKA_BROKERS turns on Kafka.
 RELAY_LISTEN ?= 127.0.0.1:3100
+# How long each target is fuzzed by `make fuzz`.
+FUZZ_SECONDS ?= 30
 export LISTEN STATE_DIR HOST RELAY_LISTEN
 
 # Who runs it if nobody said.
@@ -20,7 +22,7 @@ COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-w
 # other features, and wasmtime would be built once for `make run` and once more for `make test`.
 NATIVE_BUILD = cargo build --locked --release --workspace --exclude otp-component
 
-.PHONY: help run build component host relay test soak servers bench fmt lint clean
+.PHONY: help run build component host relay test soak fuzz servers bench fmt lint clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -57,10 +59,19 @@ endif
 	CACHE= $(TEST) --test service
 	CACHE=redis $(TEST) --test service
 	$(TEST) --test relay
+	$(TEST) --test pumping -- --nocapture
+	CACHE= $(TEST) --test model -- --nocapture
+	CACHE=redis $(TEST) --test model -- --nocapture
 	$(TEST) --test failure -- --nocapture
 
-soak: component host servers ## The failure suite with twenty seeds (some fifteen minutes)
+soak: component host servers ## The long checks: 10,000 model steps a store, twenty failure seeds, fuzzing
+	CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
+	CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
 	SEEDS=20 $(TEST) --test failure -- --nocapture
+	scripts/fuzz.sh 600
+
+fuzz: ## Fuzz each reader of foreign input for FUZZ_SECONDS (default 30)
+	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 servers:
 	@scripts/test-servers.sh

@@ -3,8 +3,11 @@ CREATE TRIGGER record INSTEAD OF INSERT ON records
 BEGIN
   -- Not OR REPLACE: what the statement outside says of conflicts would hold here, too (an upsert: fail).
   INSERT INTO idempotency (id, request, user_id, otp_id, sealed, channel, created_at, code_expires_at, expires_at)
-  SELECT request ->> '$.idempotency.id', request ->> '$.idempotency.request', id, otp_id, sealed, channel,
-         created_at, expires_at, request ->> '$.idempotency.expiresAt'
+  SELECT request ->> '$.idempotency.id', request ->> '$.idempotency.request', id,
+         -- Of a refusal that was answered as if it were none, there is no code.
+         CASE last_verdict WHEN 'done' THEN otp_id END, CASE last_verdict WHEN 'done' THEN sealed END,
+         CASE last_verdict WHEN 'done' THEN channel END, CASE last_verdict WHEN 'done' THEN created_at END,
+         CASE last_verdict WHEN 'done' THEN expires_at END, request ->> '$.idempotency.expiresAt'
   FROM users WHERE id = NEW.user_id AND request ->> '$.idempotency.id' IS NOT NULL
   -- One that has had its day may still be there.
   ON CONFLICT (id) DO UPDATE SET

@@ -18,4 +18,6 @@ BEGIN
   FROM (SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) AS at)
   LEFT JOIN users ON mobile_number = NEW.mobile_number;
   DELETE FROM users WHERE mobile_number = NEW.mobile_number;
+  -- The last number that was unknown stands in the decoy's.
+  UPDATE users SET event = NULL, request = NULL WHERE id = 0 AND event ->> '$.subject' = NEW.subject;
 END

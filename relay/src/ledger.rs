@@ -25,6 +25,9 @@ const SCHEMA: [&str; 2] = [
 
 const FILE: &str = "ledger.db";
 
+/// The reason of a lock that is one of the number, and not of its code.
+const NUMBER_LOCKED: &str = "number_locked";
+
 /// How long a connection waits for another writer: a `relay dlq` beside the relay.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -837,7 +840,9 @@ impl<'a> Said<'a> {
                 Ok(Self::Nothing)
             };
         };
-        let ended = if ends { version } else { 0 };
+        // A number that is locked for a while may have a code that outlives that: its code has not ended.
+        let for_a_while = data.reason.as_deref() == Some(NUMBER_LOCKED);
+        let ended = if ends && !for_a_while { version } else { 0 };
         let news = News { subject, version, ended, ..News::default() };
         if !delivers {
             return Ok(Self::News(news));

@@ -150,7 +150,7 @@ impl From<ApiError> for Problem {
                 format!("{field} is required. Send it as a JSON string."),
             ),
             ApiError::InvalidIdempotencyKey(reason) => {
-                Self::new(BAD, "invalid_idempotency_key", "Not an Idempotency-Key", format!("{reason}."))
+                Self::new(BAD, "invalid_idempotency_key", "Not an Idempotency-Key", reason.to_string())
             }
             ApiError::NotTheRelay => Self::new(
                 StatusCode::UNAUTHORIZED,

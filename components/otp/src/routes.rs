@@ -114,7 +114,7 @@ async fn route(request: Request, origin: &Origin) -> Result<Answer, ApiError> {
         return Ok(health::alive());
     }
     let (head, body) = request.into_parts();
-    // Who is not served does not hear what is wrong with the request, nor with the configuration.
+    // Who is not served does not hear what is wrong with the request.
     let config = config::of_instance().await;
     let route = route.ok_or(ApiError::NotFound)?;
     if let Ok(config) = &config {

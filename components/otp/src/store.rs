@@ -30,6 +30,10 @@ pub(crate) struct Purged {
     pub(crate) removed: usize,
     /// Answers that were kept for retries.
     pub(crate) answers: usize,
+    /// Meters that were empty.
+    pub(crate) meters: usize,
+    /// Counts of ranges that decide nothing any more.
+    pub(crate) counts: usize,
 }
 
 /// The most that a request waits for the database, opening it and all statements included. A client

@@ -61,7 +61,11 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             meters: if counted { &[] } else { &caller.meters },
             idempotency: caller.idempotency.as_ref(),
         };
-        let refusal = match statement(&terms, cached).await? {
+        let sent = statement(&terms, cached).await;
+        if sent.is_err() {
+            self.take_back(counted, caller);
+        }
+        let refusal = match sent? {
             Sent::Done { value, sends } => {
                 let quota = self.policy.sends.map(|limit| limit.quota(&sends, now));
                 return Ok(Given::Now(value, quota));
@@ -128,8 +132,6 @@ pub(crate) fn full_meter(full: &Full, meters: &[Meter], now: Timestamp) -> OtpEr
     };
     OtpError::RateLimited(Quota {
         name,
-        requests: limit.requests(),
-        window_seconds: limit.window_seconds(),
         remaining: 0,
         seconds: limit.wait(full.free_at.saturating_add(limit.room()), now),
     })

@@ -11,15 +11,11 @@ pub struct SendLimit {
 }
 
 /// How far a limit is used up, for the fields `RateLimit-Policy` and `RateLimit`
-/// (draft-ietf-httpapi-ratelimit-headers-10).
+/// (draft-ietf-httpapi-ratelimit-headers-11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// Which limit: `number`, `client`, `key` or `global`.
     pub name: &'static str,
-    /// Requests in a window.
-    pub requests: i64,
-    /// The window in seconds.
-    pub window_seconds: i64,
     /// Requests that are still let in.
     pub remaining: i64,
     /// Whole seconds until there is one more.
@@ -46,7 +42,7 @@ impl SendLimit {
     /// How far the limit is used up after `sends`, oldest first.
     pub fn quota(self, sends: &[Timestamp], now: Timestamp) -> Quota {
         let (remaining, more_at) = self.remaining(sends, now);
-        self.state(remaining, more_at.map_or(0, |at| seconds_rounded_up(at - now.unix_millis())))
+        Self::state(remaining, more_at.map_or(0, |at| seconds_rounded_up(at - now.unix_millis())))
     }
 
     /// When a number that has had these sends may be sent one more.
@@ -73,12 +69,11 @@ impl SendLimit {
 
     /// The quota of a number that is at its limit until that moment.
     pub fn used_up(self, until: Timestamp, now: Timestamp) -> Quota {
-        self.state(0, seconds_rounded_up(until.unix_millis() - now.unix_millis()).max(1))
+        Self::state(0, seconds_rounded_up(until.unix_millis() - now.unix_millis()).max(1))
     }
 
-    fn state(self, remaining: i64, seconds: i64) -> Quota {
-        let Self { requests, window_seconds } = self;
-        Quota { name: "number", requests, window_seconds, remaining, seconds }
+    fn state(remaining: i64, seconds: i64) -> Quota {
+        Quota { name: "number", remaining, seconds }
     }
 }
 

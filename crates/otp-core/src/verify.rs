@@ -41,8 +41,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     pub async fn verify(&self, attempt: &Attempt, caller: &Caller) -> Result<Verified, OtpError> {
         let now = self.environment.now();
         let max_attempts = self.policy.max_attempts;
-        let metered =
-            if caller.meters.is_empty() { Metered::Counted } else { self.cache.count(&caller.meters).await };
+        let metered = self.cache.count(&caller.meters).await;
         let guess = Guess {
             number: &attempt.number,
             otp_id: attempt.otp_id.as_ref(),

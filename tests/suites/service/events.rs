@@ -312,16 +312,16 @@ fn what_has_waited_too_long_is_dead_and_in_the_end_gone() {
     let authorization = format!("Bearer {TOKEN}");
     let purge =
         || client.send("POST", "/internal/purge", &[("authorization", &authorization)], b"").expect(200);
-    assert_eq!(purge(), json!({ "expired": 0, "removed": 0, "answers": 0 }));
+    assert_eq!(purge(), json!({ "expired": 0, "removed": 0, "answers": 0, "meters": 0, "counts": 0 }));
     let database = Connection::open(service.database()).unwrap();
     database.execute("UPDATE outbox SET created_at = created_at - 3601000 WHERE sequence < 3", []).unwrap();
-    assert_eq!(purge(), json!({ "expired": 2, "removed": 0, "answers": 0 }));
+    assert_eq!(purge(), json!({ "expired": 2, "removed": 0, "answers": 0, "meters": 0, "counts": 0 }));
     assert_eq!(waiting(&service).len(), 1);
     let reason: String =
         database.query_row("SELECT reason FROM outbox_dead LIMIT 1", [], |row| row.get(0)).unwrap();
     assert!(reason.contains("outbox_retention_seconds"), "{reason}");
     database.execute("UPDATE outbox_dead SET died_at = died_at - 3601000", []).unwrap();
-    assert_eq!(purge(), json!({ "expired": 0, "removed": 2, "answers": 0 }));
+    assert_eq!(purge(), json!({ "expired": 0, "removed": 2, "answers": 0, "meters": 0, "counts": 0 }));
 }
 
 #[test]

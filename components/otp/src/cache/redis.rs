@@ -244,7 +244,7 @@ pub(super) async fn ping(address: &Address, limit: Duration) -> Result<(), Strin
 }
 
 /// Sends `command` on the connection there is, and if that fails at once, on a new one: Redis may have
-/// been restarted since. Every command does the same when done twice.
+/// been restarted since. Done twice, a command does the same; only a count may be one too many then.
 async fn exchange(address: &Address, limit: Duration, command: &Command) -> Result<Vec<RedisResult>, String> {
     let used = RefCell::new(None);
     let attempt = async {

@@ -142,16 +142,20 @@ impl Database for OnRecord<'_> {
                 Some(Refusal::Full(full)) => Checked::Full(full),
                 _ => {
                     in_time(guess.now)?;
-                    if let Some(request) = request {
-                        self.sqlite.run(include_str!("sqlite/count.sql"), [request.into()]).await?;
-                    }
+                    self.count(request).await?;
                     Checked::NotFound
                 }
             });
         };
         Ok(match row.text(0)? {
             // Of a user without a code the other columns are null.
-            "not_found" => Checked::NotFound,
+            "not_found" => {
+                // It left nothing on record, unless nobody shall be able to tell.
+                if !guess.policy.uniform {
+                    self.count(request).await?;
+                }
+                Checked::NotFound
+            }
             "number_locked" => Checked::NumberLocked { until: row.timestamp(1)? },
             verdict => Checked::Judged(Judged {
                 verdict: verdict.parse()?,
@@ -220,6 +224,16 @@ impl OnRecord<'_> {
             range(terms).into(),
         ];
         self.sqlite.run(statement, parameters.into_iter().chain(more)).await
+    }
+
+    /// Counts a request that left nothing on record, where the database counts.
+    async fn count(&self, request: Option<String>) -> Result<(), Unavailable> {
+        match request {
+            Some(request) => {
+                self.sqlite.run(include_str!("sqlite/count.sql"), [request.into()]).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     /// What no row means where the number may be unknown.

@@ -65,13 +65,13 @@ impl Sqlite {
         let answers = [at.into(), count(most).into()];
         let answers = self.run(include_str!("purge/idempotency.sql"), answers).await?.len();
         let meters = [now.unix_micros().into(), count(most).into()];
-        self.run(include_str!("purge/meters.sql"), meters).await?;
+        let meters = self.run(include_str!("purge/meters.sql"), meters).await?.len();
         // No window of the guard is longer than what it remembers of suspensions.
         let forgotten = Guard::forgets_before(now);
         let slots = [Guard::slot(forgotten).into(), count(most).into()];
-        self.run(include_str!("purge/destinations.sql"), slots).await?;
+        let counts = self.run(include_str!("purge/destinations.sql"), slots).await?.len();
         self.run(include_str!("purge/suspensions.sql"), [forgotten.unix_millis().into()]).await?;
-        Ok(Purged { expired, removed, answers })
+        Ok(Purged { expired, removed, answers, meters, counts })
     }
 }
 

@@ -1,0 +1,1 @@
+CREATE INDEX meters_by_age ON meters (empty_at)

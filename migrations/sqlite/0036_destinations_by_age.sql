@@ -1,0 +1,1 @@
+CREATE INDEX destinations_by_age ON destinations (slot)

@@ -19,8 +19,9 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     pub async fn resend(&self, number: &MobileNumber, caller: &Caller) -> Result<IssuedCode, OtpError> {
         let index = self.index.number(number.as_str());
         let at_hand = RefCell::new(None);
+        let mut now = self.environment.now();
         let given = self
-            .send(number, caller, self.environment.now(), true, async |terms, cached| {
+            .send(number, caller, now, true, async |terms, cached| {
                 let version = cached.as_ref().map(|cached| cached.version);
                 at_hand.replace(cached);
                 self.database.resend(terms, version).await
@@ -31,7 +32,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             Given::Now(stored, quota) => (stored, quota),
         };
         let cached = at_hand.take();
-        let mut now = self.environment.now();
+        // By the moment that the statement went by, too: what it has counted and put on record is not refused.
         self.must_be_live(&stored, now)?;
 
         let confirmed = cached.filter(|_| stored.sealed.is_none());

@@ -19,18 +19,15 @@ pub(crate) struct Coverage {
 }
 
 /// What comes up in every run of 500 steps.
-const COMMON: [&str; 17] = [
+const COMMON: [&str; 14] = [
     "erase: 204",
     "generate: 201",
     "generate: 201 replayed",
-    "generate: 422 idempotency_key_reused",
     "generate: 429 rate_limited",
     "regenerate: 201",
     "regenerate: 404 otp_not_found",
     "regenerate: 429 rate_limited",
     "resend: 200",
-    "resend: 404 otp_not_found",
-    "resend: 410 otp_used",
     "resend: 429 rate_limited",
     "verify: 200",
     "verify: 401 otp_mismatch",
@@ -39,9 +36,10 @@ const COMMON: [&str; 17] = [
     "verify: 429 attempts_exceeded",
 ];
 
-/// What comes up in every run of some thousands.
+/// What comes up in every run of 5000; "generate" stands for "regenerate", too.
 const RARE: [&str; 22] = [
     "generate: 201 replayed without its code",
+    "generate: 422 idempotency_key_reused",
     "generate: 429 number_locked",
     "invalid or reading: 200",
     "invalid or reading: 400 invalid_idempotency_key",
@@ -57,10 +55,9 @@ const RARE: [&str; 22] = [
     "invalid or reading: 422 invalid_mobile_number",
     "invalid or reading: 422 invalid_otp",
     "regenerate: 201 replayed",
-    "regenerate: 429 number_locked",
+    "resend: 404 otp_not_found",
     "resend: 410 otp_expired",
-    "resend: 410 otp_locked",
-    "resend: 429 number_locked",
+    "resend: 410 otp_used",
     "verify: 410 otp_expired",
     "verify: 429 number_locked",
 ];
@@ -103,7 +100,10 @@ impl Coverage {
     pub(crate) fn missing(&self, steps: u64) -> Vec<&'static str> {
         let outcomes = self.outcomes.lock().unwrap();
         let expected = COMMON.iter().filter(|_| steps >= 500).chain(RARE.iter().filter(|_| steps >= 5_000));
-        expected.copied().filter(|outcome| !outcomes.contains_key(*outcome)).collect()
+        expected
+            .copied()
+            .filter(|expected| !outcomes.keys().any(|outcome| outcome.ends_with(*expected)))
+            .collect()
     }
 
     /// The share of requests that the service could not serve.

@@ -38,7 +38,8 @@ pub(crate) enum Step {
     Same(Call, usize),
     /// Several at once.
     Mixed(Vec<Call>),
-    Invalid(Who, Index),
+    /// Of a kind, and one of that kind.
+    Invalid(Who, Index, Index),
     Reading(Index),
     Wait(Who, Edge, Side),
 }
@@ -151,15 +152,17 @@ pub(crate) struct Sketch {
 
 thread_local! {
     /// Where this thread's machines run: the traits have no place for it.
-    static ARENA: RefCell<Option<Arc<Arena>>> = const { RefCell::new(None) };
+    static ARENA: RefCell<Option<(Arc<Arena>, Mood)>> = const { RefCell::new(None) };
 }
 
-/// Has the machines of this thread run there.
-pub(crate) fn enter(arena: &Arc<Arena>) {
-    ARENA.with(|here| *here.borrow_mut() = Some(Arc::clone(arena)));
+/// Has the machines of this thread run there; the moods take turns.
+pub(crate) fn enter(arena: &Arc<Arena>, turn: u64) {
+    let moods = [Mood::Anything, Mood::Guessing, Mood::Retrying, Mood::Together, Mood::Sending];
+    let mood = moods[(turn % moods.len() as u64) as usize];
+    ARENA.with(|here| *here.borrow_mut() = Some((Arc::clone(arena), mood)));
 }
 
-fn arena() -> Arc<Arena> {
+fn entered() -> (Arc<Arena>, Mood) {
     ARENA.with(|here| here.borrow().clone()).expect("the thread has entered an arena")
 }
 
@@ -168,11 +171,8 @@ impl ReferenceStateMachine for Sketch {
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<Self> {
-        let quick = arena().is_quick();
-        let moods = [Mood::Anything, Mood::Sending, Mood::Guessing, Mood::Retrying, Mood::Together];
-        prop::sample::select(moods.to_vec())
-            .prop_map(move |mood| Self { mood, quick, ..Self::default() })
-            .boxed()
+        let (arena, mood) = entered();
+        Just(Self { mood, quick: arena.is_quick(), ..Self::default() }).boxed()
     }
 
     fn transitions(state: &Self) -> BoxedStrategy<Step> {
@@ -182,7 +182,8 @@ impl ReferenceStateMachine for Sketch {
             .prop_map(|(call, times)| Step::Same(call, times));
         let mixed = prop::collection::vec(state.calls(), 2..=4).prop_map(Step::Mixed);
         let who = 0..NUMBERS;
-        let invalid = (who.clone(), any::<Index>()).prop_map(|(who, which)| Step::Invalid(who, which));
+        let invalid = (who.clone(), any::<Index>(), any::<Index>())
+            .prop_map(|(who, kind, which)| Step::Invalid(who, kind, which));
         let reading = any::<Index>().prop_map(Step::Reading);
         let edge = prop::sample::select(&[Edge::Life, Edge::Window, Edge::Lock][..]);
         let side = prop::sample::select(&[Side::Before, Side::Upon, Side::After, Side::After][..]);
@@ -324,7 +325,7 @@ impl StateMachineTest for Machine {
     type Reference = Sketch;
 
     fn init_test(_: &Sketch) -> Self {
-        let arena = arena();
+        let (arena, _) = entered();
         let numbers = std::array::from_fn(|_| arena.new_number());
         Self {
             worlds: BTreeSet::from([World::default()]),
@@ -372,10 +373,14 @@ impl Machine {
                 let requests = calls.iter().map(|call| (self.request(call), Style(0))).collect();
                 self.run(requests)
             }
-            Step::Invalid(who, which) => {
+            Step::Invalid(who, kind, which) => {
                 let otp = self.newest(who).and_then(|told| told.otp.clone());
                 let otp = otp.unwrap_or_else(|| "1".repeat(self.arena.rules.length));
-                let all = Stateless::invalid(&self.numbers[who], &otp, self.arena.with_keys);
+                let mut all = Stateless::invalid(&self.numbers[who], &otp, self.arena.with_keys);
+                // Some kinds have many more members than others.
+                let kinds: BTreeSet<_> = all.iter().map(|invalid| (invalid.status, invalid.code)).collect();
+                let kind = kinds.iter().nth(kind.index(kinds.len())).copied();
+                all.retain(|invalid| Some((invalid.status, invalid.code)) == kind);
                 self.stateless(&all[which.index(all.len())], &self.numbers[who].clone())
             }
             Step::Reading(which) => {

@@ -102,12 +102,13 @@ fn every_answer_is_one_that_the_contract_allows() {
 /// One machine: sequence after sequence on numbers of its own, until the steps are used up. Returns what went
 /// wrong in the shortest sequence that it found to fail.
 fn run(arena: &Arc<Arena>, budget: &Budget, seed: [u64; 3]) -> Option<String> {
-    machine::enter(arena);
     let config = Config { failure_persistence: None, ..Config::default() };
     for sequence in 0_u64.. {
         if !budget.is_left() {
             return None;
         }
+        let [_, place, machine] = seed;
+        machine::enter(arena, place + machine + sequence);
         let seed: Vec<u8> = seed.iter().chain(&[sequence]).flat_map(|part| part.to_le_bytes()).collect();
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(config.clone(), random);

@@ -292,14 +292,19 @@ impl World {
             user.code.told.id == kept.told.id && !user.code.used && user.code.attempts < rules.attempts
         });
         let Some(user) = live else { return vec![(answer(None), self.clone())] };
-        let reached = user.code.expires.reached(now).into_iter();
-        reached
-            .map(|(expired, expires)| {
+        let mut possible = Vec::new();
+        // No code can be used while the number is locked.
+        if user.locked(now).is_some() {
+            possible.push((answer(None), self.clone()));
+        }
+        if let Some(open) = user.open(now) {
+            for (expired, expires) in user.code.expires.reached(now) {
                 let code = Code { expires, ..user.code.clone() };
                 let otp = kept.told.otp.clone().filter(|_| !expired);
-                (answer(otp), self.with(who, User { code, ..user.clone() }))
-            })
-            .collect()
+                possible.push((answer(otp), self.with(who, User { code, ..open.clone() })));
+            }
+        }
+        possible
     }
 
     fn new_code(

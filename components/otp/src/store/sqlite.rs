@@ -100,8 +100,18 @@ impl Database for OnRecord<'_> {
     }
 
     async fn reissue(&self, terms: &Terms<'_>, code: &NewCode<'_>) -> Result<Sent<Reissued>, Unavailable> {
-        let more = code_parameters(code);
-        let rows = self.send(include_str!("sqlite/reissue.sql"), EventType::Regenerated, terms, more).await?;
+        let reissue = async || {
+            let more = code_parameters(code);
+            self.send(include_str!("sqlite/reissue.sql"), EventType::Regenerated, terms, more).await
+        };
+        let mut rows = reissue().await?;
+        if rows.is_empty() {
+            match self.nothing_found(terms).await? {
+                // The answer that was in the way may have been erased since: once more, then.
+                Refusal::NotFound if terms.idempotency.is_some() => rows = reissue().await?,
+                refusal => return Ok(Sent::Refused(refusal)),
+            }
+        }
         let Some(row) = rows.first() else { return Ok(Sent::Refused(self.nothing_found(terms).await?)) };
         sent(row, |row| Ok(Reissued { version: row.version(3)?, channel: row.channel(4)? }))
     }

@@ -60,23 +60,23 @@ impl KnownCaller {
         Ok(Self { name, meters, key })
     }
 
-    /// As the domain sees it, asking `route` for a code for `number`.
+    /// Its name, and itself as the domain sees it, asking `route` for a code for `number`.
     pub(crate) fn asking(
         self,
         config: &Config,
         route: &str,
         number: &MobileNumber,
         recipient: Option<&Recipient>,
-    ) -> otp_core::Caller {
+    ) -> (String, otp_core::Caller) {
         let idempotency = self.key.map(|key| {
             Idempotency::new(&config.index_key, [&self.name, route, key.as_str()], number, recipient)
         });
-        otp_core::Caller { meters: self.meters, idempotency }
+        (self.name, otp_core::Caller { meters: self.meters, idempotency })
     }
 
-    /// As the domain sees it, with nothing to retry.
-    pub(crate) fn plain(self) -> otp_core::Caller {
-        otp_core::Caller { meters: self.meters, idempotency: None }
+    /// Its name, and itself as the domain sees it, with nothing to retry.
+    pub(crate) fn plain(self) -> (String, otp_core::Caller) {
+        (self.name, otp_core::Caller { meters: self.meters, idempotency: None })
     }
 }
 

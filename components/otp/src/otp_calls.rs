@@ -42,8 +42,7 @@ pub(crate) async fn generate(call: Call<'_>) -> Result<Answer, ApiError> {
         Channel::Email => Recipient::Email(email.ok_or(ApiError::MissingField("email"))?),
     };
     config.destinations.check(&number)?;
-    let name = caller.name.clone();
-    let caller = caller.asking(config, "generate-otp", &number, Some(&recipient));
+    let (name, caller) = caller.asking(config, "generate-otp", &number, Some(&recipient));
     let issued = on_record(config, origin, &name, async |service| {
         service.generate(&number, &recipient, &caller).await
     });
@@ -55,8 +54,7 @@ pub(crate) async fn resend(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
     let caller = KnownCaller::of(headers, Asks::SameCode, config)?;
     let number = number_of(config, body).await?;
-    let name = caller.name.clone();
-    let caller = caller.plain();
+    let (name, caller) = caller.plain();
     let issued = on_record(config, origin, &name, async |service| service.resend(&number, &caller).await);
     given(config, &number, StatusCode::OK, issued.await)
 }
@@ -66,8 +64,7 @@ pub(crate) async fn regenerate(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
     let caller = KnownCaller::of(headers, Asks::NewCode, config)?;
     let number = number_of(config, body).await?;
-    let name = caller.name.clone();
-    let caller = caller.asking(config, "regenerate-otp", &number, None);
+    let (name, caller) = caller.asking(config, "regenerate-otp", &number, None);
     let issued = on_record(config, origin, &name, async |service| service.regenerate(&number, &caller).await);
     given(config, &number, StatusCode::CREATED, issued.await)
 }
@@ -84,8 +81,7 @@ pub(crate) async fn verify(call: Call<'_>) -> Result<Answer, ApiError> {
     // What is no id at all is the id of no code.
     let otp_id = otp_id.map(|id| OtpId::parse(id).unwrap_or_else(|| OtpId::from_stored(String::new())));
     let attempt = Attempt { number, code, otp_id };
-    let name = caller.name.clone();
-    let caller = caller.plain();
+    let (name, caller) = caller.plain();
     let verified =
         on_record(config, origin, &name, async |service| service.verify(&attempt, &caller).await).await;
     if verified.is_ok() {

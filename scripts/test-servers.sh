@@ -18,6 +18,10 @@ has_aiosmtpd() { # as the harness looks for it
   /usr/bin/python3 -c 'import aiosmtpd' || python3 -c 'import aiosmtpd'
 }
 
+has_postgres() { # Debian puts its programs where no PATH leads
+  ls /usr/lib/postgresql/*/bin/initdb || command -v initdb
+}
+
 has_java() {
   local version
   version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
@@ -33,6 +37,7 @@ quietly() {
   }
 }
 
+need postgresql "brew install postgresql" has_postgres
 need redis-server "brew install redis" command -v redis-server
 need kcat "brew install kcat" command -v kcat
 need openssl "brew install openssl" command -v openssl

@@ -11,6 +11,7 @@ mod address;
 mod certificate;
 mod client;
 mod kafka;
+mod postgres;
 mod process;
 mod provider;
 mod redis;
@@ -19,6 +20,7 @@ mod server;
 mod service;
 mod smtp;
 
+pub use self::postgres::Postgres;
 pub use self::redis::Redis;
 pub use address::unused_address;
 pub use client::{Client, Quota, Response};

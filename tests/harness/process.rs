@@ -77,6 +77,33 @@ impl Process {
         self.gone = true;
     }
 
+    /// SIGKILL to it and to its children, which may have left its group.
+    pub(crate) fn kill_with_children(&mut self) {
+        // Stopped first, so that it makes no new ones.
+        if !self.gone {
+            self.signal_with_children("STOP");
+            for child in self.children() {
+                let _ = Command::new("kill").args(["-s", "KILL", &child]).stderr(Stdio::null()).status();
+            }
+        }
+        self.kill();
+    }
+
+    /// Sends a signal by name to it and to its children.
+    pub(crate) fn signal_with_children(&self, name: &str) {
+        self.signal(name);
+        for child in self.children() {
+            // It may have ended by itself.
+            let _ = Command::new("kill").args(["-s", name, &child]).stderr(Stdio::null()).status();
+        }
+    }
+
+    fn children(&self) -> Vec<String> {
+        let mut pgrep = Command::new("pgrep");
+        let listed = pgrep.args(["-P", &self.child.id().to_string()]).output().unwrap();
+        String::from_utf8_lossy(&listed.stdout).split_whitespace().map(str::to_owned).collect()
+    }
+
     /// SIGTERM, and how it ended.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");

@@ -7,6 +7,7 @@
 use crate::{
     manifest::Manifest,
     outbound::{AllowedHosts, OutboundHttp},
+    postgres::{self, Postgres},
     redis::{self, Redis},
     sqlite::{self, Database, Sqlite},
     variables::{self, Variables},
@@ -55,6 +56,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: OutboundHttp,
+    postgres: Postgres,
     redis: Redis,
     sqlite: Sqlite,
     variables: Arc<Variables>,
@@ -87,6 +89,7 @@ pub(crate) struct Application {
     engine: Engine,
     service: ServicePre<State>,
     shared: Shared,
+    postgres: Arc<postgres::Servers>,
     /// Becomes true when instances that have nothing to do shall end.
     stopping: watch::Receiver<bool>,
     /// A clone in each instance: the channel closes when the last one is gone.
@@ -138,7 +141,8 @@ impl Application {
         let service = ServicePre::new(instance).map_err(anyhow::Error::from).with_context(unusable)?;
         let (stop, stopping) = watch::channel(false);
         let (alive, gone) = mpsc::channel(1);
-        let application = Self { engine, service, shared, stopping, alive };
+        let postgres = Arc::new(postgres::Servers::new(Arc::clone(&shared.allowed_hosts)));
+        let application = Self { engine, service, shared, postgres, stopping, alive };
         let stopper = Stopper { stopping: stop, alive: gone };
         Ok(Loaded { application, stopper, compiled: cache.is_none_or(|cache| cache.cache_hits() == 0) })
     }
@@ -156,6 +160,7 @@ impl Application {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             outbound: OutboundHttp(Arc::clone(&self.shared.allowed_hosts)),
+            postgres: Postgres::new(Arc::clone(&self.postgres)),
             redis: Redis::new(Arc::clone(&self.shared.allowed_hosts)),
             sqlite: Sqlite { database: self.shared.database.clone(), table: ResourceTable::new() },
             variables: Arc::clone(&self.shared.variables),
@@ -191,6 +196,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    postgres::add_to_linker(&mut linker, |state: &mut State| &mut state.postgres)?;
     redis::add_to_linker(&mut linker, |state: &mut State| &mut state.redis)?;
     sqlite::add_to_linker(&mut linker, |state: &mut State| &mut state.sqlite)?;
     variables::add_to_linker(&mut linker, |state: &mut State| &state.variables)?;

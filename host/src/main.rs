@@ -12,6 +12,7 @@ mod framing;
 mod headers;
 mod manifest;
 mod outbound;
+mod postgres;
 mod redis;
 mod request_body;
 mod server;

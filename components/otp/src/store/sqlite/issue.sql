@@ -3,11 +3,10 @@
 --
 -- No row comes back if something else is in the way: a retry that was answered, a suspended range, a meter
 -- that is full (`obstacle.sql` and `replay.sql` tell which). Nor if the statement waited for its turn
--- longer than its request (2.6 s: the request's deadline and a little): it would replace the code that a
--- retry has been given since.
+-- longer than its request: it would replace the code that a retry has been given since.
 --
--- A new number's version is the moment at which the statement has its turn, if that is later: an erasure that was
--- quicker shall not take this code for one of its time.
+-- A new number's version is the moment at which the statement has its turn, if that is later, and later than what
+-- was erased: an erasure that was quicker shall not take this code for one of its time.
 --
 -- Meters go by the moment at which the statement has its turn: it may have waited longer than their windows are.
 --
@@ -24,9 +23,10 @@
 -- ?13 channel  ?14 address that the code goes to, if by mail  ?15 address that the request told
 INSERT INTO users (mobile_number, otp_id, version, sealed, check_value, channel, address, created_at,
                    expires_at, email, last_verdict, sends, event_sequence, event, request)
-SELECT ?1, ?9, max(?2, CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)), ?10, ?11, ?13, ?14, ?2,
-       ?12, ?15, 'done',
-       CASE WHEN ?6 > 0 THEN json_array(?2) ELSE '[]' END, ?2, ?3, ?4
+SELECT ?1, ?9, max(?2, CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER), up_to + 1), ?10, ?11, ?13,
+       ?14, ?2, ?12, ?15, 'done',
+       CASE WHEN ?6 > 0 THEN json_array(?2) ELSE '[]' END, max(?2, up_to + 1), ?3, ?4
+FROM forgotten
 WHERE (julianday('now') - 2440587.5) * 86400000.0 < ?2 + 2600
   AND NOT EXISTS (SELECT 1 FROM suspensions WHERE prefix = ?8 AND until > ?2)
   AND NOT EXISTS (SELECT 1 FROM idempotency WHERE id = ?4 ->> '$.idempotency.id' AND expires_at > ?2)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The steps, oldest first, each one statement. A step that has landed is never changed; SQLite's
 /// `user_version` counts those that were taken.
-const STEPS: [&str; 36] = [
+const STEPS: [&str; 40] = [
     include_str!("../../../../../migrations/sqlite/0001_users.sql"),
     include_str!("../../../../../migrations/sqlite/0002_outbox.sql"),
     include_str!("../../../../../migrations/sqlite/0003_outbox_dead.sql"),
@@ -44,6 +44,10 @@ const STEPS: [&str; 36] = [
     include_str!("../../../../../migrations/sqlite/0034_idempotency_by_age.sql"),
     include_str!("../../../../../migrations/sqlite/0035_meters_by_age.sql"),
     include_str!("../../../../../migrations/sqlite/0036_destinations_by_age.sql"),
+    include_str!("../../../../../migrations/sqlite/0037_forgotten.sql"),
+    include_str!("../../../../../migrations/sqlite/0038_nothing_forgotten.sql"),
+    include_str!("../../../../../migrations/sqlite/0039_no_erasure.sql"),
+    include_str!("../../../../../migrations/sqlite/0040_erasure.sql"),
 ];
 
 /// Takes the steps that are missing, all or none, on a connection that nobody else uses yet: only there

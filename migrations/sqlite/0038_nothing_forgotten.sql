@@ -1,0 +1,1 @@
+INSERT INTO forgotten (id, up_to) VALUES (0, 0)

@@ -1,0 +1,2 @@
+-- 0040 takes the place of 0032.
+DROP TRIGGER erasure

@@ -17,30 +17,48 @@ service=$(here "$LISTEN")
 url=http://$service
 relay_url=http://$(here "$RELAY_LISTEN")
 
-# redis://[user[:password]@]host[:port][/database]: Spin wants the place and the credentials apart.
-if [ -n "${REDIS_URL:-}" ]; then
-  decoded() {
-    local text=${1//\\/\\\\}
-    printf '%b' "${text//%/\\x}"
-  }
-  rest=${REDIS_URL#redis://}
-  [ "$rest" != "$REDIS_URL" ] || {
-    echo "REDIS_URL must be redis://[user:password@]host:port[/database]." >&2
-    exit 1
-  }
-  case "$rest" in */*) export SPIN_VARIABLE_REDIS_DATABASE=${rest##*/} rest=${rest%/*} ;; esac
+decoded() {
+  local text=${1//\\/\\\\}
+  printf '%b' "${text//%/\\x}"
+}
+
+# apart NAME USER PORT URL: scheme://[user[:password]@]host[:port][/database]. Spin wants the place and the
+# credentials apart, in variables that begin with NAME.
+apart() {
+  local name=SPIN_VARIABLE_$1 scheme=${4%%://*} rest=${4#*://} credentials
+  case "$rest" in */*) export "${name}_DATABASE=${rest##*/}" rest="${rest%/*}" ;; esac
   case "$rest" in
     *@*)
       credentials=${rest%@*} rest=${rest##*@}
-      SPIN_VARIABLE_REDIS_USERNAME=$(decoded "${credentials%%:*}")
-      case "$credentials" in *:*) SPIN_VARIABLE_REDIS_PASSWORD=$(decoded "${credentials#*:}") ;; esac
-      export SPIN_VARIABLE_REDIS_USERNAME SPIN_VARIABLE_REDIS_PASSWORD
+      export "${name}_$2=$(decoded "${credentials%%:*}")"
+      case "$credentials" in *:*) export "${name}_PASSWORD=$(decoded "${credentials#*:}")" ;; esac
       ;;
   esac
   # The colons of an IPv6 address stand inside brackets.
-  case "${rest##*]}" in *:*) ;; *) rest=$rest:6379 ;; esac
-  export SPIN_VARIABLE_REDIS_ENDPOINT=redis://$rest
-fi
+  case "${rest##*]}" in *:*) ;; *) rest=$rest:$3 ;; esac
+  export "${name}_ENDPOINT=$scheme://$rest"
+}
+
+case "${REDIS_URL:-}" in
+  '') ;;
+  redis://*) apart REDIS USERNAME 6379 "$REDIS_URL" ;;
+  *)
+    echo "REDIS_URL must be redis://[user:password@]host[:port][/database]." >&2
+    exit 1
+    ;;
+esac
+case "${POSTGRES_URL:-}" in
+  '') ;;
+  *\?*)
+    echo "POSTGRES_URL takes no parameters; TLS is set by SPIN_VARIABLE_POSTGRES_TLS and SPIN_VARIABLE_POSTGRES_CA." >&2
+    exit 1
+    ;;
+  postgres://* | postgresql://*) apart POSTGRES USER 5432 "$POSTGRES_URL" ;;
+  *)
+    echo "POSTGRES_URL must be postgres://[user:password@]host[:port][/database]." >&2
+    exit 1
+    ;;
+esac
 
 case "$HOST" in
   embedded) serve=(target/release/spin-otp-host --listen "$LISTEN" --state-dir "$STATE_DIR") ;;

@@ -4,6 +4,7 @@ use crate::{
     cache::{Cache, redis::Address},
     deadline, log,
     relay::{Relay, Token},
+    store::{Place, postgres},
 };
 use otp_core::{
     CodeLength, CodeLife, Destinations, Guard, GuardSettings, LockTime, MaxAttempts, MaxFailures, MeterLimit,
@@ -48,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) index_key: IndexKey,
     /// `default_region`: the country whose national numbers are taken.
     pub(crate) default_region: Option<Region>,
+    /// `postgres_endpoint` and what goes with it, or Spin's SQLite file.
+    pub(crate) database: Place,
     /// `redis_endpoint` and what goes with it.
     pub(crate) cache: Cache,
     /// `relay_url`, `relay_token`: who takes the events; without one they wait.
@@ -159,6 +162,7 @@ impl Config {
         let encryption_keys =
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
+        let database = reader.postgres().await.map_or(Place::File, |address| Place::Server(Rc::new(address)));
         // Where nobody shall be able to tell, nothing is noted of a number.
         let noted = policy.sends.filter(|_| !policy.uniform);
         let cache = Cache::new(reader.redis().await.map(Rc::new), noted, reveal_otp);
@@ -207,6 +211,7 @@ impl Config {
             encryption_keys: encryption_keys.unwrap_or_else(KeyRing::development),
             index_key: index_key.unwrap_or_else(IndexKey::development),
             default_region: default_region.flatten(),
+            database,
             cache,
             relay,
             outbox_retention,
@@ -345,6 +350,44 @@ impl Reader {
             );
         }
         uniform
+    }
+
+    /// Where Postgres is, if the database is one.
+    async fn postgres(&mut self) -> Option<postgres::Address> {
+        let text = |value: &str| Ok::<_, std::convert::Infallible>(value.trim().to_owned());
+        let user = self.read("postgres_user", text).await?;
+        let password = self.read("postgres_password", text).await?;
+        let database = self.read("postgres_database", text).await?;
+        let authority = self.read("postgres_ca", text).await?;
+        let tls = self.read("postgres_tls", |value| unless_empty(value, postgres::Tls::from_str)).await?;
+        let companions = [
+            ("postgres_user", !user.is_empty()),
+            ("postgres_password", !password.is_empty()),
+            ("postgres_database", !database.is_empty()),
+            ("postgres_ca", !authority.is_empty()),
+            ("postgres_tls", tls.is_some()),
+        ];
+        if !authority.is_empty() && !authority.starts_with("-----BEGIN CERTIFICATE-----") {
+            self.fault("postgres_ca", "must be a certificate in PEM form, and not the name of its file");
+        }
+        self.read("postgres_endpoint", |endpoint| {
+            if let ("", Some((name, _))) = (endpoint.trim(), companions.iter().find(|(_, set)| *set)) {
+                return Err(format!("is empty, but {name} is set"));
+            }
+            unless_empty(endpoint, |endpoint| {
+                postgres::Address::new(
+                    endpoint,
+                    &user,
+                    &password,
+                    &database,
+                    tls.unwrap_or_default(),
+                    &authority,
+                )
+            })
+            .map_err(str::to_owned)
+        })
+        .await
+        .flatten()
     }
 
     /// Where Redis is, if it is anywhere.

@@ -3,7 +3,12 @@
 //! An instance gathers for a moment, so that the counts of many requests are one statement. What it has
 //! gathered when it is killed is lost: the guard judges by hundreds, not by one.
 
-use crate::{config::Config, environment::Environment, log, store::Store};
+use crate::{
+    config::Config,
+    environment::Environment,
+    log,
+    store::{Place, Store},
+};
 use otp_core::{
     Guard, Judgement, MobileNumber, Tally, Timestamp,
     ports::{Clock, Unavailable},
@@ -48,6 +53,7 @@ fn count(config: &Rc<Config>, number: &MobileNumber, add: impl FnOnce(&mut Count
     if RUNNING.replace(true) {
         return;
     }
+    let place = config.database.clone();
     spin_sdk::wasip3::spawn(async move {
         loop {
             spin_sdk::time::sleep(GATHER).await;
@@ -55,7 +61,7 @@ fn count(config: &Rc<Config>, number: &MobileNumber, add: impl FnOnce(&mut Count
             if gathered.is_empty() {
                 break;
             }
-            if let Err(Unavailable(reason)) = write(&guard, &gathered).await {
+            if let Err(Unavailable(reason)) = write(&place, &guard, &gathered).await {
                 log::line(format_args!("the pumping guard could not count: {reason}"));
             }
         }
@@ -63,9 +69,9 @@ fn count(config: &Rc<Config>, number: &MobileNumber, add: impl FnOnce(&mut Count
     });
 }
 
-async fn write(guard: &Guard, gathered: &BTreeMap<String, Counts>) -> Result<(), Unavailable> {
+async fn write(place: &Place, guard: &Guard, gathered: &BTreeMap<String, Counts>) -> Result<(), Unavailable> {
     let now = Environment.now();
-    let store = Store::aside();
+    let store = Store::aside(place);
     for (range, tally) in store.count_destinations(guard, now, gathered).await? {
         match guard.judge(&tally, now) {
             Judgement::Leave => {}

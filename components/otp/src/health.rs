@@ -47,7 +47,7 @@ pub(crate) async fn ready(config: &Config) -> Result<Answer, ApiError> {
     if let Some(answer) = LAST.with_borrow(|last| last.as_ref().and_then(fresh)) {
         return Ok(answer);
     }
-    let store = Store::new();
+    let store = Store::new(&config.database);
     let relay = async { Some(config.relay.as_ref()?.ping().await) };
     // At the same time, so that the slowest of them decides.
     let (pinged, cache, relay) = futures::join!(store.ping(), config.cache.ping(), relay);
@@ -55,7 +55,8 @@ pub(crate) async fn ready(config: &Config) -> Result<Answer, ApiError> {
     let relay = relay.map(|pinged| Dependency::new("relay", pinged.is_ok()));
     // Without its cache the service is slower, without the relay events wait; both are still right.
     let degraded = [&cache, &relay].into_iter().flatten().any(|dependency| !dependency.is_up());
-    let dependencies = Dependencies { database: Dependency::new(store.kind(), pinged.is_ok()), cache, relay };
+    let dependencies =
+        Dependencies { database: Dependency::new(config.database.kind(), pinged.is_ok()), cache, relay };
     let answer = match pinged {
         Ok(()) => {
             let ready = Ready {

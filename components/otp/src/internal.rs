@@ -30,14 +30,15 @@ struct Flushed {
 /// `POST /internal/outbox/flush`: pushes what waits.
 pub(crate) async fn flush(config: &Config, headers: &HeaderMap) -> Result<Answer, ApiError> {
     let relay = authorised(config.relay.as_ref(), headers)?;
-    let (Published { published, refused, .. }, left) = publish::flush(relay).await.map_err(OtpError::from)?;
+    let (Published { published, refused, .. }, left) =
+        publish::flush(&config.database, relay).await.map_err(OtpError::from)?;
     Ok(Answer::json(StatusCode::OK, &Flushed { published, refused, left }))
 }
 
 /// `POST /internal/purge`: removes what has had its day.
 pub(crate) async fn purge(config: &Config, headers: &HeaderMap) -> Result<Answer, ApiError> {
     authorised(config.relay.as_ref(), headers)?;
-    let purged = Store::new()
+    let purged = Store::new(&config.database)
         .purge(Environment.now(), config.outbox_retention, PURGE_AT_ONCE)
         .await
         .map_err(OtpError::from)?;

@@ -150,7 +150,8 @@ pub(crate) async fn on_record<T>(
     key_name: &str,
     work: impl AsyncFnOnce(OtpService<'_, RequestStore<'_>, Cache, Environment>) -> Result<T, OtpError>,
 ) -> Result<T, OtpError> {
-    let store = RequestStore { store: Store::new(), draft: Draft { origin, config, key_name } };
+    let store =
+        RequestStore { store: Store::new(&config.database), draft: Draft { origin, config, key_name } };
     let service = OtpService {
         database: &store,
         cache: &config.cache,

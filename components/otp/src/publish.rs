@@ -10,7 +10,7 @@ use crate::{
     log,
     outbox_entry::{Claimed, Refused, Waiting},
     relay::{Away, Relay},
-    store::Store,
+    store::{Place, Store},
 };
 use otp_core::{
     Breaker,
@@ -97,7 +97,7 @@ pub(crate) fn soon(config: &Rc<Config>) {
     let config = Rc::clone(config);
     spin_sdk::wasip3::spawn(async move {
         if let Some(relay) = &config.relay {
-            run(relay).await;
+            run(&config.database, relay).await;
         }
         RUNNING.set(false);
     });
@@ -111,14 +111,14 @@ fn tidy(config: &Rc<Config>) {
     if TIDIED.replace(true) || config.relay.as_ref().is_some_and(|relay| relay.token().is_some()) {
         return;
     }
-    let retention = config.outbox_retention;
+    let (place, retention) = (config.database.clone(), config.outbox_retention);
     spin_sdk::wasip3::spawn(async move {
         // The next instance does what this one could not.
-        let _ = Store::aside().purge(Environment.now(), retention, TIDY_AT_ONCE).await;
+        let _ = Store::aside(&place).purge(Environment.now(), retention, TIDY_AT_ONCE).await;
     });
 }
 
-async fn run(relay: &Relay) {
+async fn run(place: &Place, relay: &Relay) {
     while WANTED.get() {
         let rest = LAST.get().map(|last| PAUSE.saturating_sub(last.elapsed())).unwrap_or_default();
         if !rest.is_zero() {
@@ -126,7 +126,7 @@ async fn run(relay: &Relay) {
         }
         WANTED.set(false);
         LAST.set(Some(Instant::now()));
-        match batch(relay, PUBLISH_DEADLINE).await {
+        match batch(place, relay, PUBLISH_DEADLINE).await {
             // There may be more where these came from.
             Ok(published) if published.claimed >= MAX_BATCH_EVENTS => WANTED.set(true),
             Ok(_) => {}
@@ -136,23 +136,23 @@ async fn run(relay: &Relay) {
 }
 
 /// `POST /internal/outbox/flush`: pushes until nothing waits, the relay is away, or the time is over.
-pub(crate) async fn flush(relay: &Relay) -> Result<(Published, Waiting), Unavailable> {
+pub(crate) async fn flush(place: &Place, relay: &Relay) -> Result<(Published, Waiting), Unavailable> {
     let start = Instant::now();
     let mut flushed = Published::default();
     while start.elapsed() < FLUSH {
-        match batch(relay, FLUSH_DEADLINE.saturating_sub(start.elapsed())).await {
+        match batch(place, relay, FLUSH_DEADLINE.saturating_sub(start.elapsed())).await {
             Ok(published) if published.claimed == 0 => break,
             Ok(published) => flushed.add(&published),
             Err(Held::Relay(_)) => break,
             Err(Held::Database(unavailable)) => return Err(unavailable),
         }
     }
-    Ok((flushed, Store::new().waiting().await?))
+    Ok((flushed, Store::new(place).waiting().await?))
 }
 
 /// Claims, pushes and drops one batch.
-async fn batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
-    let outcome = try_batch(relay, limit).await;
+async fn batch(place: &Place, relay: &Relay, limit: Duration) -> Result<Published, Held> {
+    let outcome = try_batch(place, relay, limit).await;
     let now = Environment.now();
     match &outcome {
         Ok(published) if published.claimed > 0 => BREAKER.with_borrow_mut(Breaker::succeeded),
@@ -169,8 +169,8 @@ async fn batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
     outcome
 }
 
-async fn try_batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
-    let claimed = Store::new().claim(Environment.now(), CLAIM, MAX_BATCH_EVENTS).await?;
+async fn try_batch(place: &Place, relay: &Relay, limit: Duration) -> Result<Published, Held> {
+    let claimed = Store::new(place).claim(Environment.now(), CLAIM, MAX_BATCH_EVENTS).await?;
     let mut published = Published { claimed: claimed.len(), ..Published::default() };
     let (mut events, mut refused, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
     for claimed in claimed {
@@ -182,7 +182,7 @@ async fn try_batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
     let pushed = push(relay, limit, &events, &mut accepted, &mut refused).await;
     // Also when a later part failed: what was accepted is not to be sent again.
     if !accepted.is_empty() {
-        Store::new().forget_events(&accepted).await?;
+        Store::new(place).forget_events(&accepted).await?;
     }
     if let Some(first) = refused.first() {
         log::line(format_args!(
@@ -191,7 +191,7 @@ async fn try_batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
             first.sequence,
             first.reason
         ));
-        Store::new().bury(Environment.now(), &refused).await?;
+        Store::new(place).bury(Environment.now(), &refused).await?;
     }
     if let Err(Away(reason)) = pushed {
         let settled = |sequence: &i64| {
@@ -199,7 +199,7 @@ async fn try_batch(relay: &Relay, limit: Duration) -> Result<Published, Held> {
         };
         let held: Vec<_> = events.iter().map(|entry| entry.sequence).filter(|held| !settled(held)).collect();
         // For whoever finds the relay first.
-        Store::new().release(&held).await?;
+        Store::new(place).release(&held).await?;
         return Err(Held::Relay(reason));
     }
     (published.published, published.refused) = (accepted.len(), refused.len());

@@ -1,6 +1,13 @@
 //! The database, behind the domain's port: the one place that chooses it and bounds the wait for it.
 
-pub(crate) mod sqlite;
+mod connection;
+mod database;
+mod destinations;
+mod outbox;
+pub(crate) mod postgres;
+mod row;
+mod sqlite;
+mod statement;
 
 use crate::{
     deadline,
@@ -8,12 +15,14 @@ use crate::{
     event::Draft,
     outbox_entry::{Claimed, Refused, Waiting},
 };
+use connection::Connection;
+use database::OnRecord;
 use otp_core::{
     Guard, Idempotency, MaxAttempts, MobileNumber, OtpVersion, Recipient, Tally, Timestamp,
     ports::{Checked, Database, Guess, NewCode, Reissued, Replay, Sent, StoredCode, Terms, Unavailable},
 };
+use postgres::Postgres;
 use serde::Serialize;
-use sqlite::{OnRecord, Sqlite};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -41,13 +50,34 @@ pub(crate) struct Purged {
 const DEADLINE: Duration = Duration::from_millis(2_500);
 
 thread_local! {
-    /// The connection of this instance, opened by its first request.
-    static SQLITE: RefCell<Option<Rc<Sqlite>>> = const { RefCell::new(None) };
+    /// The connection of this instance, opened by its first request, if it is one to keep.
+    static KEPT: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
+}
+
+/// Where the database is.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Place {
+    /// In Spin's SQLite file.
+    #[default]
+    File,
+    /// On a Postgres server.
+    Server(Rc<postgres::Address>),
+}
+
+impl Place {
+    /// What it is called, for the operator.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::File => "sqlite",
+            Self::Server(_) => "postgres",
+        }
+    }
 }
 
 /// The database, for one request or one piece of background work.
 #[derive(Debug)]
 pub(crate) struct Store {
+    place: Place,
     until: Instant,
     /// Whether it opens connections of its own.
     aside: bool,
@@ -62,24 +92,19 @@ pub(crate) struct RequestStore<'a> {
 
 impl Store {
     /// For what begins now.
-    pub(crate) fn new() -> Self {
-        Self { until: Instant::now() + DEADLINE, aside: false }
+    pub(crate) fn new(place: &Place) -> Self {
+        Self { place: place.clone(), until: Instant::now() + DEADLINE, aside: false }
     }
 
     /// For work that no answer waits for, and that no answer shall wait for: on a connection of its own. A
     /// statement that waits for another writer keeps its connection busy.
-    pub(crate) fn aside() -> Self {
-        Self { aside: true, ..Self::new() }
+    pub(crate) fn aside(place: &Place) -> Self {
+        Self { aside: true, ..Self::new(place) }
     }
 
     /// Whether the database can be asked.
     pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
-        self.with(async |database| database.ping().await).await
-    }
-
-    /// What stands behind it, for the operator.
-    pub(crate) fn kind(&self) -> &'static str {
-        "sqlite"
+        self.with(async |database| database.run(statement::PING, []).await.map(drop)).await
     }
 
     /// Takes up to `most` events that wait, oldest first. Nobody else takes them for `moment`.
@@ -153,11 +178,15 @@ impl Store {
     /// it, a new one may do.
     async fn with<T>(
         &self,
-        work: impl AsyncFnOnce(&Sqlite) -> Result<T, Unavailable>,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, Unavailable>,
     ) -> Result<T, Unavailable> {
         let used = RefCell::new(None);
         let opened_and_done = async {
-            let connection = if self.aside { Rc::new(Sqlite::open().await?) } else { connection().await? };
+            let connection = if self.aside {
+                Rc::new(Connection::open(&self.place).await?)
+            } else {
+                connection(&self.place).await?
+            };
             used.replace(Some(Rc::clone(&connection)));
             work(&*connection).await
         };
@@ -174,18 +203,21 @@ impl Store {
 
 /// The connection that there is, or a new one with the schema in place. Two requests that find none at
 /// the same time both open one, which does no harm.
-async fn connection() -> Result<Rc<Sqlite>, Unavailable> {
-    if let Some(connection) = SQLITE.with_borrow(Clone::clone) {
+async fn connection(place: &Place) -> Result<Rc<Connection>, Unavailable> {
+    if let Some(connection) = KEPT.with_borrow(Clone::clone) {
         return Ok(connection);
     }
-    let connection = Rc::new(Sqlite::open().await?);
-    SQLITE.set(Some(Rc::clone(&connection)));
+    let connection = Rc::new(Connection::open(place).await?);
+    if connection.is_kept() {
+        KEPT.set(Some(Rc::clone(&connection)));
+    }
     Ok(connection)
 }
 
 /// Forgets this connection, not one that another request has opened in its place.
-fn forget(used: &Rc<Sqlite>) {
-    SQLITE.with_borrow_mut(|current| {
+fn forget(used: &Rc<Connection>) {
+    Postgres::forget();
+    KEPT.with_borrow_mut(|current| {
         if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, used)) {
             *current = None;
         }
@@ -198,7 +230,7 @@ impl RequestStore<'_> {
         work: impl AsyncFnOnce(&OnRecord<'_>) -> Result<T, Unavailable>,
     ) -> Result<T, Unavailable> {
         let draft = self.draft;
-        self.store.with(async |sqlite| work(&OnRecord { sqlite, draft }).await).await
+        self.store.with(async |connection| work(&OnRecord { connection, draft }).await).await
     }
 }
 

@@ -28,8 +28,7 @@ fn call(client: &Client, call: &str, number: &str, headers: &[(&str, &str)]) -> 
 /// How many users there are, and events.
 fn left_behind(service: &Service) -> (i64, i64) {
     let database = Connection::open(service.database()).unwrap();
-    let count =
-        "SELECT (SELECT count(*) FROM users WHERE mobile_number <> ''), (SELECT count(*) FROM outbox)";
+    let count = "SELECT (SELECT count(*) FROM users WHERE id > 0), (SELECT count(*) FROM outbox)";
     database.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
 }
 

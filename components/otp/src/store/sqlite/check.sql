@@ -10,6 +10,7 @@
 -- ?6 wrong guesses in a row, of all codes of the number, at which the number is locked
 -- ?7 for how long, in milliseconds
 -- ?8 otp id that will do, or null  ?9 check value of the guess  ?10 attempts allowed
+-- ?11 moment from which it is too late
 UPDATE users SET (last_verdict, attempts, used_at, consecutive_failures, locked_until, email_verified_at,
                   email, pending_email, event_sequence, event, request) = (
   SELECT
@@ -55,7 +56,7 @@ UPDATE users SET (last_verdict, attempts, used_at, consecutive_failures, locked_
   )
 )
 WHERE id = coalesce((SELECT id FROM users WHERE mobile_number = ?1), CASE WHEN ?5 THEN 0 END)
-  AND (julianday('now') - 2440587.5) * 86400000.0 < ?2 + 2600
+  AND (julianday('now') - 2440587.5) * 86400000.0 < ?11
   AND NOT EXISTS (SELECT 1 FROM json_each(?4, '$.meters') AS wanted JOIN meters ON meters.key = wanted.value ->> '$.key'
                   WHERE empty_at > (julianday('now') - 2440587.5) * 86400000000.0 + (wanted.value ->> '$.room'))
 RETURNING last_verdict, locked_until, attempts, otp_id, version, channel

@@ -21,13 +21,14 @@
 -- ?8 range of the number, or null if it need not be looked at
 -- ?9 otp id  ?10 sealed  ?11 check value  ?12 expires
 -- ?13 channel  ?14 address that the code goes to, if by mail  ?15 address that the request told
+-- ?16 moment from which it is too late
 INSERT INTO users (mobile_number, otp_id, version, sealed, check_value, channel, address, created_at,
                    expires_at, email, last_verdict, sends, event_sequence, event, request)
 SELECT ?1, ?9, max(?2, CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER), up_to + 1), ?10, ?11, ?13,
        ?14, ?2, ?12, ?15, 'done',
        CASE WHEN ?6 > 0 THEN json_array(?2) ELSE '[]' END, max(?2, up_to + 1), ?3, ?4
 FROM forgotten
-WHERE (julianday('now') - 2440587.5) * 86400000.0 < ?2 + 2600
+WHERE (julianday('now') - 2440587.5) * 86400000.0 < ?16
   AND NOT EXISTS (SELECT 1 FROM suspensions WHERE prefix = ?8 AND until > ?2)
   AND NOT EXISTS (SELECT 1 FROM idempotency WHERE id = ?4 ->> '$.idempotency.id' AND expires_at > ?2)
   AND NOT EXISTS (SELECT 1 FROM json_each(?4, '$.meters') AS wanted JOIN meters ON meters.key = wanted.value ->> '$.key'

@@ -3,6 +3,7 @@
 --
 -- Where nobody shall be able to tell (?5), an unknown number stands for the decoy (migration 0033).
 -- ?1 to ?8 as in issue.sql  ?9 otp id  ?10 sealed  ?11 check value  ?12 expires
+-- ?13 moment from which it is too late
 UPDATE users SET
   (last_verdict, otp_id, version, sealed, check_value, channel, created_at, expires_at, attempts, used_at,
    sends, refused_at, event_sequence, event, request) = (
@@ -44,7 +45,7 @@ UPDATE users SET
   )
 )
 WHERE id = coalesce((SELECT id FROM users WHERE mobile_number = ?1), CASE WHEN ?5 THEN 0 END)
-  AND (julianday('now') - 2440587.5) * 86400000.0 < ?2 + 2600
+  AND (julianday('now') - 2440587.5) * 86400000.0 < ?13
   AND NOT EXISTS (SELECT 1 FROM suspensions WHERE prefix = ?8 AND until > ?2)
   AND NOT EXISTS (SELECT 1 FROM idempotency WHERE id = ?4 ->> '$.idempotency.id' AND expires_at > ?2)
   AND NOT EXISTS (SELECT 1 FROM json_each(?4, '$.meters') AS wanted JOIN meters ON meters.key = wanted.value ->> '$.key'

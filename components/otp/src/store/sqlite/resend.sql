@@ -2,6 +2,7 @@
 -- is live and may be given again, that is put on record: whoever is given it shall have it delivered. Or
 -- refuses it, as reissue.sql does, and comes back without a row for the same reasons.
 -- ?1 to ?8 as in issue.sql  ?9 version that is cached, or null  ?10 attempts allowed
+-- ?11 moment from which it is too late
 UPDATE users SET (last_verdict, sends, refused_at, event_sequence, event, request) = (
   SELECT
     verdict,
@@ -37,7 +38,7 @@ UPDATE users SET (last_verdict, sends, refused_at, event_sequence, event, reques
   )
 )
 WHERE id = coalesce((SELECT id FROM users WHERE mobile_number = ?1), CASE WHEN ?5 THEN 0 END)
-  AND (julianday('now') - 2440587.5) * 86400000.0 < ?2 + 2600
+  AND (julianday('now') - 2440587.5) * 86400000.0 < ?11
   AND NOT EXISTS (SELECT 1 FROM suspensions WHERE prefix = ?8 AND until > ?2)
   AND NOT EXISTS (SELECT 1 FROM json_each(?4, '$.meters') AS wanted JOIN meters ON meters.key = wanted.value ->> '$.key'
                   WHERE empty_at > (julianday('now') - 2440587.5) * 86400000000.0 + (wanted.value ->> '$.room'))

@@ -1,7 +1,7 @@
 //! Bringing the schema up to date.
 
 use super::Sqlite;
-use crate::store::sqlite::row::Row;
+use crate::store::row::Row;
 use otp_core::ports::Unavailable;
 use std::time::Duration;
 

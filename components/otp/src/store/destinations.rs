@@ -1,12 +1,16 @@
 //! What ranges of numbers are sent and verify.
 
-use super::{Sqlite, row::Row};
+use super::{
+    connection::Connection,
+    row::{Row, Value},
+    statement,
+};
 use crate::destinations::Counts;
 use otp_core::{Guard, Tally, Timestamp, ports::Unavailable};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-impl Sqlite {
+impl Connection {
     pub(crate) async fn count_destinations(
         &self,
         guard: &Guard,
@@ -17,17 +21,17 @@ impl Sqlite {
             .iter()
             .map(|(range, Counts { sent, verified })| json!({ "prefix": range, "sent": sent, "verified": verified }))
             .collect();
-        let counted = [Guard::slot(now).into(), json!(list).to_string().into()];
-        self.run(include_str!("destinations/count.sql"), counted).await?;
+        let counted = [Guard::slot(now).into(), Value::Json(json!(list).to_string())];
+        self.run(statement::DESTINATIONS_COUNT, counted).await?;
         let ranges: Vec<_> = counts.keys().collect();
         let asked = [
-            json!(ranges).to_string().into(),
+            Value::Json(json!(ranges).to_string()),
             guard.first_slot(now).into(),
             Guard::first_unsettled_slot(now).into(),
             now.unix_millis().into(),
             Guard::SLOT.into(),
         ];
-        let rows = self.run(include_str!("destinations/tally.sql"), asked).await?;
+        let rows = self.run(statement::DESTINATIONS_TALLY, asked).await?;
         let tally = |row: &Row| {
             let tally = Tally {
                 sent: row.integer(1)?,
@@ -54,14 +58,12 @@ impl Sqlite {
             now.unix_millis().into(),
             until.unix_millis().into(),
             strikes.into(),
-            event.into(),
+            Value::Json(event.to_owned()),
         ];
-        Ok(!self.run(include_str!("destinations/suspend.sql"), parameters).await?.is_empty())
+        Ok(!self.run(statement::DESTINATIONS_SUSPEND, parameters).await?.is_empty())
     }
 
     pub(crate) async fn lift(&self, range: &str, now: Timestamp) -> Result<(), Unavailable> {
-        self.run(include_str!("destinations/lift.sql"), [range.into(), now.unix_millis().into()])
-            .await
-            .map(drop)
+        self.run(statement::DESTINATIONS_LIFT, [range.into(), now.unix_millis().into()]).await.map(drop)
     }
 }

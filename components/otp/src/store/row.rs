@@ -1,16 +1,62 @@
-//! A row of a result, read by position and type.
+//! What goes into a statement and what comes out, whichever database it is.
 
 use otp_core::{Channel, OtpId, OtpVersion, Timestamp, ports::Unavailable};
-use spin_sdk::sqlite::{RowResult, Value};
+
+/// A parameter of a statement, or a column of its result.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+    /// JSON, as text.
+    Json(String),
+    Blob(Vec<u8>),
+}
+
+impl From<i64> for Value {
+    fn from(integer: i64) -> Self {
+        Self::Integer(integer)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(integer: u32) -> Self {
+        Self::Integer(integer.into())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Blob(bytes.to_owned())
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
 
 /// A row whose columns the statement fixes. A column of another type is a damaged database, not a
 /// panic.
 #[derive(Debug)]
 pub(super) struct Row(Vec<Value>);
 
-impl From<RowResult> for Row {
-    fn from(row: RowResult) -> Self {
-        Self(row.values)
+impl FromIterator<Value> for Row {
+    fn from_iter<T: IntoIterator<Item = Value>>(values: T) -> Self {
+        Self(values.into_iter().collect())
     }
 }
 
@@ -66,5 +112,5 @@ impl Row {
 }
 
 fn unexpected(column: usize) -> Unavailable {
-    Unavailable(format!("SQLite: column {column} is not what the statement gives"))
+    Unavailable(format!("database: column {column} is not what the statement gives"))
 }

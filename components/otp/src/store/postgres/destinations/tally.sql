@@ -1,0 +1,10 @@
+-- What is known of ranges: since the given slot, and since their last suspension ended, if that was later.
+-- $1 JSON array of prefixes  $2 first slot that counts  $3 first slot whose codes may not have arrived yet
+-- $4 now  $5 length of a slot, in milliseconds
+SELECT wanted, coalesce(sum(sent), 0)::bigint, coalesce(sum(sent) FILTER (WHERE slot < $3::bigint), 0)::bigint,
+       coalesce(sum(verified), 0)::bigint, until, strikes
+FROM jsonb_array_elements_text($1::jsonb) AS wanted
+LEFT JOIN suspensions ON suspensions.prefix = wanted
+LEFT JOIN destinations ON destinations.prefix = wanted
+  AND slot >= greatest($2::bigint, CASE WHEN until <= $4::bigint THEN until / $5::bigint ELSE 0 END)
+GROUP BY wanted, until, strikes

@@ -1,0 +1,5 @@
+-- Drops counts that are too old to decide anything.
+-- $1 first slot that is kept  $2 how many at most
+DELETE FROM destinations WHERE (prefix, slot) IN
+  (SELECT prefix, slot FROM destinations WHERE slot < $1::bigint LIMIT $2::bigint FOR UPDATE SKIP LOCKED)
+RETURNING 1::bigint

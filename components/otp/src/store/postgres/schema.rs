@@ -1,0 +1,73 @@
+//! Bringing the schema up to date.
+
+use super::{Address, Connection, Error, database_error, now, query, unavailable};
+use crate::store::row::Row;
+use otp_core::ports::Unavailable;
+
+/// The steps, oldest first. A step that has landed is never changed; the table `steps` names those that were
+/// taken. Each leaves what the version before it can still work with, for both run while the service is replaced.
+const STEPS: [&str; 8] = [
+    include_str!("../../../../../migrations/postgres/0001_clock.sql"),
+    include_str!("../../../../../migrations/postgres/0002_users.sql"),
+    include_str!("../../../../../migrations/postgres/0003_outbox.sql"),
+    include_str!("../../../../../migrations/postgres/0004_idempotency.sql"),
+    include_str!("../../../../../migrations/postgres/0005_meters.sql"),
+    include_str!("../../../../../migrations/postgres/0006_destinations.sql"),
+    include_str!("../../../../../migrations/postgres/0007_forgotten.sql"),
+    include_str!("../../../../../migrations/postgres/0008_event_of_a_user.sql"),
+];
+
+/// Takes the steps that are missing, all or none, and tells how far the server's clock is ahead of ours, in
+/// milliseconds.
+///
+/// It is one statement, whatever there is to do: nothing is left half done or open, wherever it ends. Several
+/// instances and hosts may start on the same empty database: one takes the lock, the others wait for it and find
+/// the work done. A database that a newer version has brought further is left alone.
+pub(super) async fn bring_up_to_date(address: &Address, connection: &Connection) -> Result<i64, Unavailable> {
+    if let Some(ahead) = clock_of_a_finished_schema(connection).await? {
+        return Ok(ahead);
+    }
+    // It may take longer than a request, and goes on when that has given up. So it is no request's connection.
+    let patient = address.connect(0).await?;
+    query(&patient, &missing_steps(), &[]).await.map_err(unavailable)?;
+    clock_of_a_finished_schema(connection)
+        .await?
+        .ok_or_else(|| Unavailable("Postgres: the schema is not as it was left".to_owned()))
+}
+
+/// How far its clock is ahead, if no step is missing.
+async fn clock_of_a_finished_schema(connection: &Connection) -> Result<Option<i64>, Unavailable> {
+    const STATE: &str = include_str!("state.sql");
+    let asked = now();
+    let rows = match query(connection, STATE, &[]).await {
+        Ok(rows) => rows,
+        Err(error) if is_undefined_table(&error) => return Ok(None),
+        Err(error) => return Err(unavailable(error)),
+    };
+    let heard = now();
+    let row = rows.first().map(|row: &Row| Ok::<_, Unavailable>((row.integer(0)?, row.integer(1)?)));
+    let Some((steps, clock)) = row.transpose()? else { return Ok(None) };
+    let finished = usize::try_from(steps).is_ok_and(|steps| steps >= STEPS.len());
+    // Its clock was read at some moment in between: half way is off by no more than half of it.
+    Ok(finished.then_some(clock - i64::midpoint(asked, heard)))
+}
+
+fn is_undefined_table(error: &Error) -> bool {
+    database_error(error).is_some_and(|error| error.code == "42P01")
+}
+
+/// All steps as one block that takes those that are missing.
+fn missing_steps() -> String {
+    let steps: String = STEPS
+        .iter()
+        .zip(1..)
+        .map(|(step, number)| {
+            let step = step.trim_end().trim_end_matches(';');
+            format!(
+                "IF NOT EXISTS (SELECT FROM steps WHERE step = {number}) THEN\n{step};\n\
+                 INSERT INTO steps (step) VALUES ({number});\nEND IF;\n"
+            )
+        })
+        .collect();
+    include_str!("steps.sql").replace("-- steps\n", &steps)
+}

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use harness::{Client, Kafka, eventually, number, repository, unused_address};
+use harness::{Client, Kafka, Postgres, eventually, number, repository, unused_address};
 use std::{
     fs::File,
     os::unix::process::CommandExt,
@@ -33,7 +33,11 @@ impl Run {
                 command.env_remove(name);
             }
         }
-        command.env_remove("REDIS_URL").env("HOST", "embedded").env("STATE_DIR", folder.path().join("state"));
+        command
+            .env_remove("REDIS_URL")
+            .env_remove("POSTGRES_URL")
+            .env("HOST", "embedded")
+            .env("STATE_DIR", folder.path().join("state"));
         command.env("LISTEN", &service).env("RELAY_LISTEN", &relay).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let script = command.spawn().unwrap();
@@ -125,6 +129,21 @@ fn with_brokers_named_events_go_over_kafka() {
     let records = kafka.records("otp-events");
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0].header("ce_id"), inbox()[0]["eventId"].as_str());
+}
+
+#[test]
+fn with_a_postgres_named_the_state_is_there() {
+    let postgres = Postgres::start();
+    let run = Run::start(&[("POSTGRES_URL", &postgres.url())]);
+    let ready = run.service.get("/readyz").expect(200);
+    assert_eq!(ready["dependencies"]["database"]["kind"], "postgres");
+    let made = run.service.generate(&number());
+    let otp_id: String =
+        postgres.connect().query_one("SELECT otp_id FROM users WHERE id > 0", &[]).unwrap().get(0);
+    assert_eq!(made["otpId"], otp_id);
+    let inbox = || run.relay.get("/inbox").expect(200);
+    eventually("delivering", SOON, || !inbox().as_array().unwrap().is_empty());
+    assert_eq!(inbox()[0]["otp"], made["otp"]);
 }
 
 #[test]

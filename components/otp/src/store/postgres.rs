@@ -90,7 +90,7 @@ impl Address {
         // What the server's administrator has set for everybody else shall not decide how statements see each
         // other.
         let address = format!(
-            "{} options='-c statement_timeout={timeout} -c plan_cache_mode=force_generic_plan -c default_transaction_isolation=read\\\\ committed'",
+            "{} options='-c statement_timeout={timeout} -c plan_cache_mode=force_generic_plan -c jit=off -c default_transaction_isolation=read\\\\ committed'",
             self.text
         );
         let ca_root = self.authority.clone().map(Certificate::Text);

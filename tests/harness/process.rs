@@ -145,6 +145,16 @@ impl Process {
         Some(Duration::from_secs_f64(ticks.sum::<Result<f64, _>>().ok()? / TICKS_PER_SECOND))
     }
 
+    /// How many files and connections it has open, where the system tells.
+    pub(crate) fn open_files(&self) -> Option<usize> {
+        std::fs::read_dir(self.told_by_the_system("fd")).ok().map(Iterator::count)
+    }
+
+    /// How many threads it has, where the system tells.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        std::fs::read_dir(self.told_by_the_system("task")).ok().map(Iterator::count)
+    }
+
     fn told_by_the_system(&self, what: &str) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(what)
     }

@@ -90,6 +90,16 @@ impl<P: Program> Server<P> {
         self.process.cpu_time()
     }
 
+    /// How many files and connections the process has open, where the system tells.
+    pub fn open_files(&self) -> Option<usize> {
+        self.process.open_files()
+    }
+
+    /// How many threads the process has, where the system tells.
+    pub fn threads(&self) -> Option<usize> {
+        self.process.threads()
+    }
+
     /// All that it has printed so far.
     pub fn log(&self) -> String {
         self.process.log()

@@ -1,0 +1,6 @@
+//! What goes on while parts end and are started again under load, and while what they depend on is slow or
+//! away: no accepted request is lost, nobody waits for long, and nothing piles up.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod proxy;

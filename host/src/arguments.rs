@@ -23,7 +23,29 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state_dir: Option<PathBuf>,
 
+    /// Seconds to go on serving after SIGTERM, so that balancers hear of the end first: the readiness path
+    /// answers 503, and connections are closed after their next answer. Then, as with Ctrl-C and without
+    /// this: no more connections, up to 10 s for requests in flight and 5 s for work in the background.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SPIN_OTP_DRAIN_SECONDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=3600)
+    )]
+    pub(crate) drain_seconds: u64,
+
+    /// The path that balancers ask whether this host takes requests. The application answers it, and the
+    /// host in its place once it is shutting down.
+    #[arg(long, value_name = "PATH", env = "SPIN_OTP_READINESS_PATH", default_value = "/readyz", value_parser = path)]
+    pub(crate) readiness_path: String,
+
     /// Sets a variable of the application; goes before SPIN_VARIABLE_NAME and .env. May be repeated.
     #[arg(long = "variable", value_name = "NAME=VALUE")]
     pub(crate) variables: Vec<String>,
+}
+
+fn path(text: &str) -> Result<String, &'static str> {
+    let fit = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?');
+    if fit { Ok(text.to_owned()) } else { Err("it must be a path, such as /readyz") }
 }

@@ -7,7 +7,10 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -45,6 +48,18 @@ impl RefusedHead {
     }
 }
 
+/// Whether a request has begun to arrive on a connection and is not all there: hyper, which gets heads whole,
+/// takes such a connection for idle.
+#[derive(Debug, Default)]
+pub(crate) struct Arriving(AtomicBool);
+
+impl Arriving {
+    /// Whether it is so now.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A connection whose requests are checked before they can be read.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
@@ -53,6 +68,7 @@ pub(crate) struct ClientStream {
     /// Found good and not read yet.
     passed: BytesMut,
     refused_head: Arc<RefusedHead>,
+    arriving: Arc<Arriving>,
     /// The number of the request that is not all there, and when it began.
     begun: Option<(u64, Instant)>,
     reading: Timer,
@@ -64,13 +80,14 @@ pub(crate) struct ClientStream {
 }
 
 impl ClientStream {
-    /// Wraps a new connection; a refused head will be told there.
-    pub(crate) fn new(stream: TcpStream, refused_head: Arc<RefusedHead>) -> Self {
+    /// Wraps a new connection; a refused head and a request that is arriving will be told there.
+    pub(crate) fn new(stream: TcpStream, refused_head: Arc<RefusedHead>, arriving: Arc<Arriving>) -> Self {
         Self {
             stream,
             framing: Framing::default(),
             passed: BytesMut::new(),
             refused_head,
+            arriving,
             begun: None,
             reading: Timer::default(),
             write_blocked: None,
@@ -128,6 +145,7 @@ impl AsyncRead for ClientStream {
                     this.begun = Some(same.unwrap_or_else(|| (request, Instant::now())));
                 }
             }
+            this.arriving.0.store(this.begun.is_some(), Ordering::Relaxed);
         }
         let length = this.passed.len().min(buf.remaining());
         buf.put_slice(&this.passed[..length]);

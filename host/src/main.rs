@@ -16,6 +16,7 @@ mod postgres;
 mod redis;
 mod request_body;
 mod server;
+mod shutdown;
 mod sqlite;
 mod startup;
 mod variables;

@@ -2,15 +2,16 @@
 
 use crate::{
     application::Application,
-    client_stream::{ClientStream, RefusedHead},
+    client_stream::{Arriving, ClientStream, RefusedHead},
     framing::{self, Refusal},
     headers,
     request_body::RequestBody,
+    shutdown::Shutdown,
     waiting::{Place, Waiting},
 };
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,8 +26,9 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::{sleep, timeout},
 };
 use wasmtime_wasi_http::{WasiBody, handler::ProxyHandler};
 
@@ -43,8 +45,20 @@ const MAX_REQUESTS: usize = 256;
 /// others can count on the rest.
 const MAX_LONG_REQUESTS: usize = 32;
 
+/// Some more that only requests take that ask and change nothing: whether the application lives must not depend on
+/// what others wait for.
+const MAX_SAFE_REQUESTS: usize = 16;
+
+/// How long a request waits for a place inside the component. What the others there wait for may hang, and the
+/// component's own patience comes on top of this.
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// How long, at the end, the host still waits for new connections, and each connection for its next request: what a
+/// client has sent before it could know is on its way.
+const LINGER: Duration = Duration::from_millis(100);
+
 /// How long requests in flight may take to end when the host stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// File descriptors that are not for clients' connections: those of databases, caches and outbound calls.
 const OTHER_DESCRIPTORS: usize = 256;
@@ -62,7 +76,10 @@ const SPIN_HEALTH: &str = "/.well-known/spin/health";
 struct Server {
     handler: ProxyHandler<Application>,
     requests: Arc<Semaphore>,
+    safe_requests: Arc<Semaphore>,
     long_requests: Arc<Semaphore>,
+    readiness_path: Arc<str>,
+    shutdown: Shutdown,
 }
 
 /// A connection is to be closed to make place for another: its request gets no answer.
@@ -89,26 +106,34 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
     })
 }
 
-/// Serves until `stop` completes, then lets the requests in flight end.
+/// Serves until the host is to stop, then lets the requests in flight end.
 pub(crate) async fn serve(
     listener: TcpListener,
     application: Application,
     max_connections: NonZeroUsize,
-    stop: impl Future<Output = ()>,
+    readiness_path: String,
+    mut shutdown: Shutdown,
 ) -> Result<()> {
     let server = Server {
         handler: application.into_handler(),
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        safe_requests: Arc::new(Semaphore::new(MAX_SAFE_REQUESTS)),
         long_requests: Arc::new(Semaphore::new(MAX_LONG_REQUESTS)),
+        readiness_path: readiness_path.into(),
+        shutdown: shutdown.clone(),
     };
     let max_connections = affordable(max_connections.get(), open_files());
     let connections = Arc::new(Semaphore::new(max_connections));
     let waiting = Arc::<Waiting>::default();
     let mut warned: Option<Instant> = None;
-    let (drain, draining) = watch::channel(());
     let mut tasks = JoinSet::new();
+    let stop = async {
+        shutdown.stopping().await;
+        sleep(LINGER).await;
+    };
     tokio::pin!(stop);
-    'serving: loop {
+    let mut stopped = false;
+    while !stopped {
         let (stream, client) = tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
@@ -117,7 +142,7 @@ pub(crate) async fn serve(
                     // Out of file descriptors, most likely, which slow clients must not hold either.
                     tracing::warn!("cannot accept a connection: {error}");
                     waiting.close_longest();
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             },
@@ -127,7 +152,7 @@ pub(crate) async fn serve(
         let mut made_place = false;
         let permit = loop {
             if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-                break permit;
+                break Some(permit);
             }
             if !made_place {
                 made_place = waiting.close_longest();
@@ -137,31 +162,43 @@ pub(crate) async fn serve(
                 }
             }
             tokio::select! {
-                () = &mut stop => break 'serving,
+                () = &mut stop => {
+                    stopped = true;
+                    break None;
+                }
                 permit = Arc::clone(&connections).acquire_owned() => {
-                    break permit.context("the semaphore is never closed")?;
+                    break Some(permit.context("the semaphore is never closed")?);
                 }
                 () = waiting.joined(), if !made_place => {}
             }
         };
         let place = Place::new(Arc::clone(&waiting));
-        let connection = connection(stream, client, server.clone(), place, draining.clone());
+        let connection = connection(stream, client, server.clone(), place);
         tasks.spawn(async move {
             connection.await;
             drop(permit);
         });
     }
-    drop(listener);
+    // The system has taken in connections, too, that nobody has asked it for yet.
+    for (stream, client) in left_behind(listener) {
+        tasks.spawn(connection(stream, client, server.clone(), Place::new(Arc::clone(&waiting))));
+    }
     drop(server);
-    drop(draining);
-    let _ = drain.send(());
-    if tokio::time::timeout(DRAIN_TIMEOUT, async { while tasks.join_next().await.is_some() {} })
-        .await
-        .is_err()
-    {
-        tracing::warn!("stopped with requests in flight after {} s", DRAIN_TIMEOUT.as_secs());
+    if timeout(STOP_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("stopped with requests in flight after {} s", STOP_TIMEOUT.as_secs());
     }
     Ok(())
+}
+
+/// Closes the listener, and gives what had come in until then.
+fn left_behind(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    let ready = accepted.filter_map(|(stream, client)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, client))
+    });
+    ready.collect()
 }
 
 /// As many connections as are wanted, or as the system has file descriptors for: without one for its
@@ -184,20 +221,15 @@ fn open_files() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-async fn connection(
-    stream: TcpStream,
-    client: SocketAddr,
-    server: Server,
-    place: Place,
-    mut draining: watch::Receiver<()>,
-) {
+async fn connection(stream: TcpStream, client: SocketAddr, server: Server, place: Place) {
     // Or a client that keeps its connection waits 40 ms for a delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("cannot switch Nagle's algorithm off: {error}");
     }
-    let refused_head = Arc::<RefusedHead>::default();
-    let stream = ClientStream::new(stream, Arc::clone(&refused_head));
+    let (refused_head, arriving) = (Arc::<RefusedHead>::default(), Arc::<Arriving>::default());
+    let stream = ClientStream::new(stream, Arc::clone(&refused_head), Arc::clone(&arriving));
     let place = Arc::new(place);
+    let mut shutdown = server.shutdown.clone();
     let exchange = Arc::new(Exchange {
         client,
         server,
@@ -216,12 +248,19 @@ async fn connection(
         .max_headers(framing::MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let may_close = async {
+        shutdown.stopping().await;
+        sleep(LINGER).await;
+        while arriving.is_on_its_way() {
+            sleep(LINGER).await;
+        }
+    };
     let served = tokio::select! {
         // First, so that a request is not begun on a connection that is to be closed.
         biased;
         () = place.closed() => return,
         served = &mut connection => served,
-        _ = draining.changed() => {
+        () = may_close => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -251,10 +290,14 @@ impl Exchange {
         let start = Instant::now();
         let method = request.method().clone();
         let path = for_log(request.uri().path());
-        let response = match self.component(request).await? {
+        let mut response = match self.component(request).await? {
             Ok(response) => response,
             Err(refusal) => refused(refusal),
         };
+        if self.server.shutdown.has_begun() {
+            // Who keeps connections shall have its next one elsewhere.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         // The client has an answer to read now, and then the next request to send.
         self.place.wait_anew();
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
@@ -276,23 +319,38 @@ impl Exchange {
         if uri.path() == SPIN_HEALTH {
             return Ok(Ok(text(StatusCode::OK, "OK")));
         }
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        if safe && uri.path() == &*self.server.readiness_path && self.server.shutdown.has_begun() {
+            let detail = "This host is shutting down. Send requests to another one, or again in a moment.";
+            return Ok(Ok(unavailable(detail)));
+        }
         headers::append_spin_headers(request.headers_mut(), &uri, self.client);
         *request.uri_mut() = uri;
         // The client has sent a head, and may take as long again for its body.
         self.place.wait_anew();
         let (head, body) = request.into_parts();
         let server = &self.server;
-        let (body, _long) = match RequestBody::read(body).await {
+        let (body, long) = match RequestBody::read(body).await {
             Ok(RequestBody::Whole(body)) if self.place.leave() => (body, None),
             Ok(RequestBody::Whole(_)) => return Err(Closed),
             // Its place is kept: it still waits for its client.
-            Ok(RequestBody::Partly(body)) => (body, server.long_requests.acquire().await.ok()),
+            Ok(RequestBody::Partly(body)) => match slot(&server.long_requests).await {
+                Some(long) => (body, Some(long)),
+                None => return Ok(Ok(unavailable(BUSY))),
+            },
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let Ok(_permit) = server.requests.acquire().await else {
-            return Ok(Ok(text(StatusCode::SERVICE_UNAVAILABLE, "the host is stopping")));
-        };
-        Ok(Ok(match server.handler.handle((), Request::from_parts(head, body)).await {
+        let Some(slot) = server.slot(safe).await else { return Ok(Ok(unavailable(BUSY))) };
+        let handler = server.handler.clone();
+        // A task of its own: a client that leaves takes its connection along, and not what it has set going. That
+        // keeps its slot until it is done.
+        let handling = tokio::spawn(async move {
+            let response = handler.handle((), Request::from_parts(head, body)).await;
+            drop((slot, long));
+            response
+        });
+        let response = handling.await.map_err(wasmtime::Error::from).flatten();
+        Ok(Ok(match response {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!("the component gave no answer: {error:#}");
@@ -300,6 +358,21 @@ impl Exchange {
                 text(StatusCode::INTERNAL_SERVER_ERROR, reason)
             }
         }))
+    }
+}
+
+/// A place among those that may be in the component, unless it takes too long to get one.
+async fn slot(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    timeout(QUEUE_TIMEOUT, Arc::clone(slots).acquire_owned()).await.ok()?.ok()
+}
+
+impl Server {
+    /// A place in the component; those who change nothing have some to themselves.
+    async fn slot(&self, safe: bool) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.requests).try_acquire_owned() {
+            return Some(slot);
+        }
+        slot(if safe { &self.safe_requests } else { &self.requests }).await
     }
 }
 
@@ -312,15 +385,32 @@ fn refused(Refusal { status, reason }: Refusal) -> Response<WasiBody> {
 
 /// An answer of the host's own.
 fn text(status: StatusCode, body: &'static str) -> Response<WasiBody> {
+    answer(status, "text/plain; charset=utf-8", Bytes::from_static(body.as_bytes()))
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<WasiBody> {
     let length = body.len();
-    let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never| match never {});
+    let body = Full::new(body).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+const BUSY: &str =
+    "All places are taken by requests that wait for something. Send this one again in a moment.";
+
+/// A request that can be sent again: a problem document (RFC 9457), as clients of the application may expect it.
+fn unavailable(detail: &'static str) -> Response<WasiBody> {
+    let problem = format!(
+        r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{detail}","code":"unavailable"}}"#
+    );
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", problem.into());
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
 

@@ -6,6 +6,7 @@ use crate::{
     manifest::Manifest,
     outbound::AllowedHosts,
     server,
+    shutdown::Shutdown,
     sqlite::Database,
     variables::{Sources, Variables},
 };
@@ -15,7 +16,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How long instances may go on after the last answer when the host stops.
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         // Bound before the component is compiled: a taken port is said at once.
         let listener = server::bind(&arguments.listen).await?;
         let address = listener.local_addr()?;
-        let stop = stop_signal()?;
+        let shutdown = Shutdown::at_signals(Duration::from_secs(arguments.drain_seconds))?;
         let start = Instant::now();
         let shared = Shared {
             variables: Arc::new(variables),
@@ -71,29 +71,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             if set.is_empty() { "all at their defaults".to_owned() } else { format!("set: {set}") }
         );
 
-        server::serve(listener, loaded.application, arguments.max_connections, stop).await?;
+        let readiness_path = arguments.readiness_path.clone();
+        server::serve(listener, loaded.application, arguments.max_connections, readiness_path, shutdown)
+            .await?;
         if tokio::time::timeout(INSTANCES_TIMEOUT, loaded.stopper.stop()).await.is_err() {
             tracing::warn!("stopped with work in the background after {} s", INSTANCES_TIMEOUT.as_secs());
         }
         println!("{} has stopped", manifest.name);
         Ok(())
-    })
-}
-
-/// Completes at SIGINT or SIGTERM. A second one ends the process at once.
-fn stop_signal() -> Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! { _ = interrupt.recv() => 130, _ = terminate.recv() => 143 }
-        };
-        next().await;
-        let _ = sender.send(());
-        std::process::exit(next().await);
-    });
-    Ok(async move {
-        let _ = receiver.await;
     })
 }

@@ -98,6 +98,10 @@ pub(crate) struct Serve {
     /// Seconds between two requests to clean up; the ledger is cleaned as often
     #[arg(long, env = "RELAY_PURGE_SECONDS", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     purge_seconds: u64,
+    /// Seconds to go on taking events after SIGTERM, with /readyz at 503, so that balancers hear of the end
+    /// first. Ctrl-C does not wait for it
+    #[arg(long, env = "RELAY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
+    drain_seconds: u64,
     /// Attempts at a delivery before it counts as dead
     #[arg(long, env = "RELAY_MAX_ATTEMPTS", value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(i64).range(1..=1000))]
     pub(crate) max_attempts: i64,
@@ -300,6 +304,11 @@ impl Serve {
 
     pub(crate) fn flush_every(&self) -> Duration {
         Duration::from_secs(self.flush_seconds)
+    }
+
+    /// How long the end is announced before it begins.
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
     }
 
     pub(crate) fn purge_every(&self) -> Duration {

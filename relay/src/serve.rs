@@ -22,13 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time::timeout};
 
 /// How long the intake may go on after the end has begun.
 const INTAKE_DRAIN: Duration = Duration::from_secs(7);
@@ -123,11 +117,9 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     );
     let mut server = tokio::spawn(server::serve(listener, face, stop.clone()));
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    stop.at_signals(arguments.drain())?;
     let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = stop.stopped() => None,
         ended = &mut server => Some(ended),
         failed = panicked(&mut tasks) => Some(Ok(Err(failed))),
     };

@@ -79,7 +79,7 @@ impl Face {
 
 /// Serves until told to stop, and then until every request has its answer.
 pub(crate) async fn serve(listener: TcpListener, face: Face, stop: Stop) -> Result<()> {
-    let production = face.production;
+    let every_answer = EveryAnswer { production: face.production, stop: stop.clone() };
     let router = Router::new()
         .route("/events", post(take_events))
         .route("/inbox", get(show_inbox))
@@ -88,21 +88,35 @@ pub(crate) async fn serve(listener: TcpListener, face: Face, stop: Stop) -> Resu
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .fallback(async || Problem::NotFound)
-        .layer(map_response_with_state(production, secure))
+        .layer(map_response_with_state(every_answer, finish))
         .with_state(face);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(async move { stop.stopped().await }).await?;
     Ok(())
 }
 
+/// What is put on every answer.
+#[derive(Debug, Clone)]
+struct EveryAnswer {
+    production: bool,
+    stop: Stop,
+}
+
 /// Puts the headers on an answer that all of them have. Nobody else's pages are let in: there is no
 /// `access-control-allow-origin`.
-async fn secure(State(production): State<bool>, mut response: Response) -> Response {
+async fn finish(
+    State(EveryAnswer { production, stop }): State<EveryAnswer>,
+    mut response: Response,
+) -> Response {
     let headers = response.headers_mut();
     headers.extend(SAFE);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if production {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, ONLY_TLS);
+    }
+    if stop.is_announced() {
+        // Who keeps connections shall have its next one elsewhere.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -258,9 +272,10 @@ async fn show_deliveries(
 async fn ready(State(face): State<Face>) -> Response {
     let ledger = timeout(Duration::from_secs(1), face.ledger.ping()).await.is_ok_and(|pinged| pinged.is_ok());
     let up = |up: bool| if up { "up" } else { "down" };
-    let ready = ledger && face.bus.is_up() && !face.stop.is_stopping();
+    let stopping = face.stop.is_announced();
+    let ready = ledger && face.bus.is_up() && !stopping;
     let body = json!({
-        "status": if ready { "ready" } else if face.stop.is_stopping() { "stopping" } else { "unavailable" },
+        "status": if stopping { "stopping" } else if ready { "ready" } else { "unavailable" },
         "dependencies": {
             "ledger": { "kind": "sqlite", "status": up(ledger) },
             "bus": { "kind": face.bus.kind(), "status": up(face.bus.is_up()) },

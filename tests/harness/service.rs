@@ -24,6 +24,7 @@ pub fn repository() -> &'static Path {
 #[derive(Debug, Default, Clone)]
 pub struct Builder {
     variables: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     state: Option<PathBuf>,
     address: Option<String>,
     manifest: Option<PathBuf>,
@@ -35,6 +36,12 @@ impl Builder {
     /// Sets a Spin variable.
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets an environment variable of the host.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -75,10 +82,11 @@ impl Builder {
 impl Program for Builder {
     fn command(&self, address: &str, folder: &Path) -> Command {
         let mut command = host();
-        forget_variables(&mut command, &["SPIN_VARIABLE_"]);
+        forget_variables(&mut command, &["SPIN_VARIABLE_", "SPIN_OTP_"]);
         let manifest = self.manifest.clone().unwrap_or_else(|| repository().join("spin.toml"));
         command.arg("--from").arg(manifest);
         command.args(["--listen", address, "--state-dir"]).arg(self.state_in(folder));
+        command.envs(self.environment.iter().cloned());
         for (name, value) in &self.variables {
             command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
         }

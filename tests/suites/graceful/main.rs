@@ -3,4 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod balancer;
+mod line;
 mod proxy;
+mod rolling;
+mod shutdown;

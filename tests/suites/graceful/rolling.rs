@@ -1,0 +1,145 @@
+//! A rolling restart under load: each part is told to end, ends, and is started again, while requests go on.
+
+use crate::balancer::{Balancer, Load};
+use harness::{Kafka, Relay, Service, SmsProvider, eventually, unused_address};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+const TOKEN: &str = "token-of-the-graceful-suite";
+
+/// How long it may take until nothing is under way any more.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Two hosts on the same state, a relay, and whoever sends the codes.
+struct Stack {
+    // In the order in which they end.
+    hosts: [Service; 2],
+    relay: Relay,
+    provider: SmsProvider,
+    _kafka: Option<Kafka>,
+}
+
+impl Stack {
+    fn start(kafka: Option<Kafka>) -> Self {
+        let provider = SmsProvider::start();
+        let addresses = [(); 2].map(|()| unused_address());
+        let relay = Relay::builder()
+            .env("RELAY_TOKEN", TOKEN)
+            .env("RELAY_COMPONENT_URL", &format!("http://{}", addresses[0]))
+            .env("RELAY_FLUSH_SECONDS", "1")
+            .env("KAFKA_BROKERS", kafka.as_ref().map_or("", Kafka::brokers))
+            .delivery(&format!(
+                "[channels]\nsms = [\"provider\"]\n\n[providers.provider]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \
+                 \"a secret of the graceful suite\"\nbody = '{{\"otpId\": {{{{ otp_id }}}}, \"code\": {{{{ code }}}}}}'\n",
+                provider.url()
+            ))
+            .start();
+        eventually("the relay's readiness", SETTLE, || relay.client().get("/readyz").status == 200);
+        let builder = Service::builder()
+            .without_limits()
+            .variable("relay_url", &relay.url())
+            .variable("relay_token", TOKEN)
+            .env("SPIN_OTP_DRAIN_SECONDS", "1");
+        let first = builder.clone().listen(&addresses[0]).start();
+        let second = builder.listen(&addresses[1]).state(&first.state()).start();
+        Self { hosts: [first, second], relay, provider, _kafka: kafka }
+    }
+
+    fn balancer(&self) -> Balancer {
+        Balancer::new(&[self.hosts[0].address(), self.hosts[1].address()])
+    }
+
+    /// Waits until nothing is under way, and tells what came of it.
+    #[track_caller]
+    fn account(&self, load: &Load, restarts: &str) {
+        let count = |file: PathBuf, query: &str| -> i64 {
+            let database = rusqlite::Connection::open(file).unwrap();
+            database.query_row(query, [], |row| row.get(0)).unwrap()
+        };
+        let ledger = self.relay.state().join("ledger.db");
+        let known = "SELECT count(*) FROM deliveries";
+        let settled = Instant::now();
+        eventually("rest", SETTLE, || {
+            let waiting = count(self.hosts[0].database(), "SELECT count(*) FROM outbox");
+            let undelivered = count(ledger.clone(), &format!("{known} WHERE state = 'waiting'"));
+            let taken = count(ledger.clone(), known);
+            waiting == 0 && undelivered == 0 && taken >= i64::try_from(load.accepted.len()).unwrap()
+        });
+        let settled = settled.elapsed();
+        let mut delivered: BTreeMap<String, usize> = BTreeMap::new();
+        for sent in self.provider.sent() {
+            *delivered.entry(sent.json()["otpId"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        let lost = load.accepted.iter().filter(|id| !delivered.contains_key(*id)).count();
+        let doubled = delivered.values().filter(|times| **times > 1).count();
+        println!(
+            "{restarts}: sent {}, accepted {}, failed {}, delivered {}, lost {lost}, doubled {doubled}; half took {:?}, \
+             99 % {:?}, all {:?}; at rest after {settled:?}",
+            load.sent,
+            load.accepted.len(),
+            load.failed.len(),
+            delivered.len(),
+            load.took(50),
+            load.took(99),
+            load.took(100)
+        );
+        assert_eq!(load.failed.len(), 0, "{:#?}", load.failed.iter().take(5).collect::<Vec<_>>());
+        assert_eq!((lost, doubled), (0, 0));
+        assert!(load.accepted.len() > 500, "that was no load");
+    }
+}
+
+/// Tells it to end, and starts it again.
+fn restart(service: &mut Service) {
+    assert_eq!(service.terminate().code(), Some(0), "{}", service.log());
+    service.restart();
+}
+
+fn restart_relay(relay: &mut Relay) {
+    assert_eq!(relay.terminate().code(), Some(0), "{}", relay.log());
+    thread::sleep(Duration::from_millis(200));
+    relay.restart();
+}
+
+#[test]
+fn hosts_and_relay_restarted_in_turn_under_load_fail_no_request_and_lose_nothing() {
+    const ROUNDS: usize = 2;
+    let mut stack = Stack::start(None);
+    let balancer = stack.balancer();
+    let load = balancer.under_load(|| {
+        for _ in 0..ROUNDS {
+            for host in 0..2 {
+                restart(&mut stack.hosts[host]);
+                balancer.wait_for(host);
+                thread::sleep(Duration::from_millis(300));
+            }
+            restart_relay(&mut stack.relay);
+        }
+    });
+    stack.account(&load, &format!("each of two hosts and the relay restarted {ROUNDS} times"));
+}
+
+#[test]
+fn a_relay_restarted_under_load_loses_and_doubles_nothing() {
+    relay_restarts(None, "the relay alone restarted 4 times, without Kafka");
+}
+
+#[test]
+fn a_relay_with_kafka_restarted_under_load_loses_and_doubles_nothing() {
+    relay_restarts(Some(Kafka::start()), "the relay alone restarted 4 times, with Kafka");
+}
+
+fn relay_restarts(kafka: Option<Kafka>, what: &str) {
+    let mut stack = Stack::start(kafka);
+    let load = stack.balancer().under_load(|| {
+        for _ in 0..4 {
+            restart_relay(&mut stack.relay);
+            thread::sleep(Duration::from_millis(700));
+        }
+    });
+    stack.account(&load, what);
+}

@@ -51,7 +51,7 @@ const MAX_SAFE_REQUESTS: usize = 16;
 
 /// How long a request waits for a place inside the component. What the others there wait for may hang, and the
 /// component's own patience comes on top of this.
-const QUEUE_TIMEOUT: Duration = Duration::from_millis(400);
+const QUEUE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long, at the end, the host still waits for new connections, and each connection for its next request: what a
 /// client has sent before it could know is on its way.

@@ -4,6 +4,7 @@ use crate::{
     address::unused_address,
     certificate::Certificate,
     process::{INSTALL_HINT, Process, output_of},
+    proxy::Proxy,
     service::repository,
 };
 use serde_json::Value;
@@ -64,20 +65,26 @@ impl Record {
 impl Kafka {
     /// A broker without topics that lets everybody in from this machine.
     pub fn start() -> Self {
-        Self::start_with(false)
+        Self::start_with(false, None)
+    }
+
+    /// The same, with a second address behind a proxy, whose address it tells those who come there.
+    pub fn behind_a_proxy() -> (Self, Proxy) {
+        let proxy = Proxy::to(&unused_address());
+        (Self::start_with(false, Some(&proxy)), proxy)
     }
 
     /// The same, with a second address beside the open one, for clients that use TLS and log in.
     pub fn secured() -> Self {
-        Self::start_with(true)
+        Self::start_with(true, None)
     }
 
-    fn start_with(security: bool) -> Self {
+    fn start_with(security: bool, proxy: Option<&Proxy>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let brokers = unused_address();
         let secured = security
             .then(|| Secured { address: unused_address(), certificate: Certificate::make(folder.path()) });
-        let properties = properties(&brokers, secured.as_ref(), folder.path());
+        let properties = properties(&brokers, secured.as_ref(), proxy, folder.path());
         fs::write(folder.path().join("server.properties"), properties).unwrap();
         let mut format = java();
         format.args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ"]);
@@ -249,7 +256,7 @@ fn record(line: &str) -> Record {
     }
 }
 
-fn properties(brokers: &str, secured: Option<&Secured>, folder: &Path) -> String {
+fn properties(brokers: &str, secured: Option<&Secured>, proxy: Option<&Proxy>, folder: &Path) -> String {
     let controller = unused_address();
     let data = folder.join("data");
     let mut properties = format!(
@@ -258,7 +265,7 @@ node.id=1
 controller.quorum.voters=1@{controller}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={data}
 auto.create.topics.enable=false
 num.partitions=1
@@ -285,6 +292,10 @@ background.threads=2
         data = data.display(),
     );
     let mut listeners = format!("PLAINTEXT://{brokers},CONTROLLER://{controller}");
+    if let Some(proxy) = proxy {
+        listeners += &format!(",PROXIED://{}", proxy.upstream());
+        properties += &format!("advertised.listeners=PLAINTEXT://{brokers},PROXIED://{}\n", proxy.address());
+    }
     if let Some(Secured { address, certificate }) = secured {
         let key_store = folder.join("key-store.pem");
         fs::write(&key_store, certificate.key_and_certificate()).unwrap();

@@ -115,6 +115,11 @@ impl Proxy {
         &self.address
     }
 
+    /// `host:port` of the server behind it.
+    pub fn upstream(&self) -> &str {
+        &self.shared.upstream
+    }
+
     /// How many connections are open.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)

@@ -5,6 +5,9 @@
 
 mod balancer;
 mod line;
+mod overload;
 mod proxy;
 mod rolling;
 mod shutdown;
+mod slow;
+mod slow_delivery;

@@ -1,4 +1,4 @@
-//! The command line. Every option is an environment variable, too.
+//! The command line. Every option of what goes on is an environment variable, too.
 
 use anyhow::{Context, Result, bail};
 use clap::{
@@ -29,6 +29,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Dlq,
     },
+    /// Asks whether a relay, or the service, is ready: exits with 0 if it is and with 1 if not
+    Check(Check),
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +45,24 @@ pub(crate) enum Dlq {
         #[arg(long)]
         id: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// What to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3100/readyz")]
+    pub(crate) url: Url,
+    /// Seconds that the answer may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) deadline: u64,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+impl Check {
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -372,7 +392,7 @@ mod tests {
         let all = ["relay", "serve"].iter().chain(arguments);
         match Arguments::try_parse_from(all).unwrap().command {
             Command::Serve(serve) => *serve,
-            other @ Command::Dlq { .. } => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -382,7 +402,9 @@ mod tests {
         for command in Arguments::command().get_subcommands() {
             for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
                 assert!(argument.get_help().is_some(), "{argument}");
-                assert!(argument.get_env().is_some() || command.get_name() == "dlq", "{argument}");
+                // What is asked once and ends takes its own options.
+                let once = matches!(command.get_name(), "dlq" | "check");
+                assert!(argument.get_env().is_some() || once, "{argument}");
             }
         }
     }

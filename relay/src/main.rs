@@ -8,6 +8,7 @@ mod arguments;
 mod brokers;
 mod bus;
 mod callers;
+mod check;
 mod component;
 mod consumer;
 mod dead;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::read();
     let log = match &arguments.command {
         Command::Serve(serve) => &serve.log,
+        Command::Check(check) => &check.log,
         Command::Dlq { command: Dlq::List(common) | Dlq::Replay { common, .. } } => &common.log,
     };
     start_log(log);
@@ -57,6 +59,7 @@ fn run(command: Command) -> Result<()> {
     runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(*arguments).await,
+            Command::Check(arguments) => check::run(arguments).await,
             Command::Dlq { command } => dlq::run(command).await,
         }
     })

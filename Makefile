@@ -22,7 +22,7 @@ COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-w
 # other features, and wasmtime would be built once for `make run` and once more for `make test`.
 NATIVE_BUILD = cargo build --locked --release --workspace --exclude otp-component
 
-.PHONY: help run build component host relay test soak fuzz servers bench fmt lint clean
+.PHONY: help run build component host relay env test soak fuzz servers bench fmt lint clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -45,6 +45,9 @@ host:
 relay:
 	@cargo build --locked --release --package spin-otp-relay
 
+env: ## Write .env with fresh keys, for docker compose
+	@scripts/env.sh
+
 # The suites that talk to the service run twice: without and with Redis.
 TEST = cargo test --locked --release --workspace --exclude otp-component
 
@@ -54,6 +57,7 @@ test: component host servers ## Set up, build, and run every test (HOST=spin: ag
 ifneq ($(HOST),spin)
 	$(TEST) --bins
 	$(TEST) --test embedded_host
+	$(TEST) --test deployment
 	$(TEST) --test run
 endif
 	CACHE= $(TEST) --test service

@@ -203,7 +203,7 @@ fn is_outdated(error: &tokio_postgres::Error) -> bool {
 
 /// Whether a statement leaves nothing behind in its session, as most do. What a function does in one that
 /// looks harmless is seen by its name only.
-fn changes_only_data(statement: &str) -> bool {
+pub(super) fn changes_only_data(statement: &str) -> bool {
     let mut rest = statement.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(');
     while let Some(comment) = rest.strip_prefix("--") {
         rest = comment.split_once('\n').map_or("", |(_, rest)| rest).trim_start();

@@ -6,6 +6,10 @@ use super::{
 };
 use crate::{manifest::Manifest, outbound::AllowedHosts, variables::Variables};
 use harness::Postgres as Server;
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
 
 /// The harness waits for its servers as no thread of a runtime may.
 fn started(start: impl FnOnce() -> Server) -> Server {
@@ -39,7 +43,7 @@ async fn value(connection: &Connection, statement: &str) -> String {
 }
 
 #[track_caller]
-fn refused_by_postgres(outcome: Result<impl std::fmt::Debug, Error>) -> DbError {
+fn refused_by_postgres(outcome: Result<impl Debug, Error>) -> DbError {
     match outcome {
         Err(Error::QueryFailed(QueryError::DbError(error))) => error,
         other => panic!("{other:?}"),
@@ -156,4 +160,481 @@ async fn what_postgres_says_is_passed_on_and_the_connection_lives() {
     let set = connection.query("SELECT x, 'a' AS y FROM t WHERE false", Vec::new()).await.unwrap();
     assert_eq!(set.columns.iter().map(|column| &column.name[..]).collect::<Vec<_>>(), ["x", "y"]);
     assert!(set.rows.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_other_types_are_named_and_their_bytes_are_given() {
+    let server = started(Server::start);
+    let connection = open(&servers(&server.endpoint()), &server.url()).await;
+    let statement = "SELECT 'n'::name, 'c'::\"char\", '1.2.3.4'::inet, NULL::inet, '{}'::json, ARRAY[true]";
+    let set = connection.query(statement, Vec::new()).await.unwrap();
+    let types: Vec<_> = set.columns.iter().map(|column| format!("{:?}", column.data_type)).collect();
+    let names = ["name", "char", "inet", "inet", "json", "_bool"];
+    assert_eq!(types, names.map(|name| format!("DbDataType::Other({name:?})")));
+    let [row] = &set.rows[..] else { panic!("{:?}", set.rows) };
+    assert!(matches!(&row[0], DbValue::Unsupported(bytes) if bytes == b"n"), "{row:?}");
+    assert!(matches!(&row[3], DbValue::DbNull), "{row:?}");
+    assert!(matches!(&row[4], DbValue::Unsupported(bytes) if bytes == b"{}"), "{row:?}");
+
+    // Announced as one, and not readable: so it is with Spin.
+    for statement in ["SELECT now()", "SELECT 'infinity'::date", "SELECT 'NaN'::numeric"] {
+        let refused = rows(&connection, statement).await;
+        assert!(matches!(&refused, Err(Error::QueryFailed(QueryError::Text(_)))), "{statement}: {refused:?}");
+    }
+    assert_eq!(value(&connection, "SELECT 'n'::name::text").await, "DbValue::Str(\"n\")");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_is_not_what_it_says_is_refused_before_anything_is_sent() {
+    use ParameterValue as Parameter;
+    let server = started(Server::start);
+    let connection = open(&servers(&server.endpoint()), &server.url()).await;
+    for parameter in [
+        Parameter::Date((2023, 2, 29)),
+        Parameter::Date((2024, 0, 1)),
+        Parameter::Time((24, 0, 0, 0)),
+        Parameter::Datetime((2024, 1, 1, 0, 60, 0, 0)),
+        Parameter::Timestamp(i64::MAX),
+        Parameter::Uuid("01234567-89ab-cdef-0123-456789abcde".into()),
+        Parameter::Uuid("0123456-789ab-cdef-0123-456789abcdef".into()),
+        Parameter::Jsonb(b"{".to_vec()),
+        Parameter::Decimal(".".into()),
+        Parameter::Decimal("1e3".into()),
+        Parameter::ArrayDecimal(vec![Some("x".into())]),
+        Parameter::RangeDecimal((Some(("1..".into(), RangeBoundKind::Inclusive)), None)),
+    ] {
+        let given = format!("{parameter:?}");
+        let statement = "SELECT $1";
+        let queried = connection.query(statement, vec![parameter.clone()]).await;
+        assert!(matches!(queried, Err(Error::BadParameter(_))), "{given}: {queried:?}");
+        let executed = connection.execute(statement, vec![parameter]).await;
+        assert!(matches!(executed, Err(Error::ValueConversionFailed(_))), "{given}: {executed:?}");
+    }
+    // What it is for is known once the statement is prepared.
+    for (statement, parameters) in [
+        ("SELECT $1::int4", vec![Parameter::Int64(1)]),
+        ("SELECT $1::uuid", vec![Parameter::Str("01234567-89ab-cdef-0123-456789abcdef".into())]),
+        ("SELECT $1::timestamptz", vec![Parameter::Datetime((2024, 1, 1, 0, 0, 0, 0))]),
+        ("SELECT $1::int4", vec![]),
+    ] {
+        let refused = connection.query(statement, parameters).await;
+        assert!(matches!(&refused, Err(Error::QueryFailed(QueryError::Text(_)))), "{statement}: {refused:?}");
+    }
+    assert_eq!(value(&connection, "SELECT 1").await, "DbValue::Int32(1)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_forms_of_an_address_lead_there_and_only_where_the_manifest_allows() {
+    let server = started(Server::start);
+    let (host, port) = server.address().split_once(':').unwrap();
+    let pairs = format!(
+        "host={host} port={port} user={} password='{}' dbname={} sslmode=disable",
+        server.user(),
+        server.password(),
+        server.database()
+    );
+    let allowed = servers(&server.endpoint());
+    for address in [&pairs, &server.url(), &format!("{}?sslmode=prefer", server.url())] {
+        assert_eq!(value(&open(&allowed, address).await, "SELECT 1").await, "DbValue::Int32(1)");
+    }
+    for (address, manifest) in [
+        (pairs.clone(), "postgres://127.0.0.1:1".to_owned()),
+        (server.url(), "redis://127.0.0.1:*".to_owned()),
+        // The one that it would go to, and one of several.
+        (format!("{pairs} hostaddr=127.0.0.2"), server.endpoint()),
+        (format!("postgres://u@127.0.0.2:1,{}/d", server.address()), server.endpoint()),
+        // Without a port it is PostgreSQL's own.
+        (format!("postgres://u@{host}/d"), server.endpoint()),
+        (server.url().replace("127.0.0.1", "sesame@127.0.0.1"), "*://*:*".to_owned()),
+    ] {
+        let refused = servers(&manifest).open(&address, None).await;
+        match &refused {
+            Err(Error::ConnectionFailed(reason)) => {
+                assert!(reason.contains("is not permitted"), "{address}: {reason}");
+                assert!(!reason.contains("sesame"), "{reason}");
+            }
+            _ => panic!("{address}: {refused:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_cannot_connect_is_told_why_without_the_password() {
+    let server = started(Server::start);
+    let anywhere = servers("*://*:*");
+    let right = server.url();
+    let address = |credentials: &str| format!("postgres://{credentials}@{}/postgres", server.address());
+    for (address, said) in [
+        (address("spin_otp:sesame"), "password authentication failed"),
+        (address("nobody:sesame"), "authentication failed"),
+        (format!("{right}?sslmode=require"), "TLS"),
+        (format!("{right}?port=sesame"), "connection string"),
+        (format!("host=127.0.0.1 password=open sesame user=u"), "connection string"),
+        (format!("host=127.0.0.1 password=open sesame=x"), "connection string"),
+        ("sesame".to_owned(), "connection string"),
+        ("user=sesame".to_owned(), "host"),
+        ("host=/tmp user=u password=sesame".to_owned(), "Unix"),
+        (format!("postgres://u:sesame@{}/d", harness::unused_address()), "refused"),
+    ] {
+        match anywhere.open(&address, None).await {
+            Err(Error::ConnectionFailed(reason)) => {
+                assert!(reason.contains(said) && !reason.contains("sesame"), "{address}: {reason}");
+            }
+            other => panic!("{address}: {other:?}"),
+        }
+    }
+    let connection = open(&anywhere, &right).await;
+    assert!(!format!("{anywhere:?} {connection:?}").contains("password that"));
+}
+
+/// Opens the way a guest does that trusts an authority.
+async fn open_trusting(authority: &str, address: &str) -> Result<String, Error> {
+    let mut postgres = &mut Postgres::new(Arc::new(servers("*://*:*")));
+    let builder = HostConnectionBuilder::new(&mut postgres, address.to_owned()).unwrap();
+    let again = || Resource::new_borrow(builder.rep());
+    postgres.set_ca_root(again(), authority.to_owned())?;
+    let connection = postgres.build(again()).await?;
+    let borrowed = Resource::new_borrow(connection.rep());
+    let rows = postgres.query(
+        borrowed,
+        "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()".into(),
+        vec![],
+    );
+    let rows = rows.await?.rows;
+    HostConnection::drop(&mut postgres, connection).unwrap();
+    HostConnectionBuilder::drop(&mut postgres, builder).unwrap();
+    Ok(format!("{rows:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_authority_and_the_name_are_checked() {
+    let server = started(Server::with_tls);
+    let other = started(Server::with_tls);
+    let authority = |server: &Server| std::fs::read_to_string(server.authority()).unwrap();
+    let url = server.url();
+    let by_name = url.replace("127.0.0.1", "localhost");
+    for address in [format!("{url}?sslmode=require"), url.clone(), by_name] {
+        let seen = open_trusting(&authority(&server), &address).await.unwrap();
+        assert_eq!(seen, "[[DbValue::Str(\"true\")]]", "{address}");
+    }
+    // Several in one text, as a bundle has them.
+    let both = [authority(&other), authority(&server)].concat();
+    open_trusting(&both, &url).await.unwrap();
+
+    let (_, port) = server.address().split_once(':').unwrap();
+    let pairs =
+        format!("port={port} user={} password='{}' dbname=postgres", server.user(), server.password());
+    let misnamed = format!("host=db.example hostaddr=127.0.0.1 {pairs}");
+    for (refused, said) in [
+        (open_trusting(&authority(&other), &url).await, "certificate"),
+        (open_trusting(&authority(&server), &misnamed).await, "not valid for name"),
+        (servers("*://*:*").open(&url, None).await.map(|_| String::new()), "certificate"),
+        (open_trusting(&authority(&server), &format!("{url}?sslmode=disable")).await, "no encryption"),
+    ] {
+        match refused {
+            Err(Error::ConnectionFailed(reason)) => assert!(reason.contains(said), "{said}: {reason}"),
+            other => panic!("{said}: {other:?}"),
+        }
+    }
+    for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        let refused = open_trusting(text, &url).await;
+        assert!(
+            matches!(&refused, Err(Error::Other(reason)) if reason.starts_with("invalid root certificate: ")),
+            "{refused:?}"
+        );
+    }
+}
+
+/// A guest's connections, and one beside them that sees what they are at.
+struct Watched {
+    guests: Servers,
+    address: String,
+    watcher: Connection,
+}
+
+impl Watched {
+    async fn on(server: &Server) -> Self {
+        let guests = servers(&server.endpoint());
+        let address = format!("{}?application_name=guest", server.url());
+        let watcher = open(&servers(&server.endpoint()), &server.url()).await;
+        Self { guests, address, watcher }
+    }
+
+    async fn open(&self) -> Connection {
+        open(&self.guests, &self.address).await
+    }
+
+    /// How many of the server's processes serve guests, of those that the condition holds for.
+    async fn count(&self, condition: &str) -> String {
+        let from = "FROM pg_stat_activity WHERE application_name = 'guest'";
+        value(&self.watcher, &format!("SELECT count(*)::int4 {from} AND {condition}")).await
+    }
+
+    async fn until(&self, count: u32, condition: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let wanted = format!("DbValue::Int32({count})");
+        while self.count(condition).await != wanted {
+            assert!(Instant::now() < deadline, "{condition}: {}", self.count(condition).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+async fn process(connection: &Connection) -> String {
+    value(connection, "SELECT pg_backend_pid()").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_takes_the_connection_that_is_there_with_its_prepared_statements() {
+    let server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    let first = process(&watched.open().await).await;
+    for number in 0..10 {
+        let connection = watched.open().await;
+        let set = connection.query("SELECT $1::int4", vec![ParameterValue::Int32(number)]).await.unwrap();
+        assert_eq!(format!("{:?}", set.rows), format!("[[DbValue::Int32({number})]]"));
+    }
+    let connection = watched.open().await;
+    assert_eq!(process(&connection).await, first);
+    let statement = "SELECT count(*)::text || sum(generic_plans + custom_plans)::text \
+                     FROM pg_prepared_statements WHERE statement = 'SELECT $1::int4'";
+    assert_eq!(value(&connection, statement).await, "DbValue::Str(\"110\")");
+    assert_eq!(watched.count("true").await, "DbValue::Int32(1)");
+
+    // A guest that writes its values into its statements does not fill the server's memory.
+    for number in 0..600 {
+        value(&connection, &format!("SELECT {number}")).await;
+    }
+    let statement = "SELECT (count(*) <= 256)::text FROM pg_prepared_statements";
+    assert_eq!(value(&connection, statement).await, "DbValue::Str(\"true\")");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_64_connections_and_whoever_finds_none_waits() {
+    let server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(watched.open().await);
+    }
+    let mut waiting = Box::pin(watched.open());
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut waiting).await.is_err());
+    assert_eq!(watched.count("true").await, "DbValue::Int32(64)");
+    held.pop();
+    let late = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
+    assert_eq!(value(&late, "SELECT 1").await, "DbValue::Int32(1)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_leaves_behind_in_its_session_is_cleared() {
+    let server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    value(&watched.watcher, "SELECT 'made' FROM (SELECT 1) t").await;
+    watched.watcher.execute("CREATE TABLE t (x int)", Vec::new()).await.unwrap();
+    let first = watched.open().await;
+    let number = process(&first).await;
+    for statement in [
+        "SELECT pg_advisory_lock(7)",
+        "SET lock_timeout = 1234",
+        "CREATE TEMP TABLE mine (x int)",
+        "BEGIN",
+        "INSERT INTO t VALUES (1)",
+    ] {
+        first.execute(statement, Vec::new()).await.unwrap();
+    }
+    drop(first);
+    watched.until(1, "state = 'idle' AND query LIKE '%DISCARD SEQUENCES'").await;
+    let next = watched.open().await;
+    assert_eq!(process(&next).await, number);
+    assert_eq!(value(&next, "SELECT count(*) FROM t").await, "DbValue::Int64(0)");
+    assert_eq!(value(&next, "SHOW lock_timeout").await, "DbValue::Str(\"0\")");
+    assert_eq!(value(&next, "SELECT to_regclass('mine')::text").await, "DbValue::DbNull");
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(value(&watched.watcher, locks).await, "DbValue::Int64(0)");
+
+    // What failed in the middle of a transaction, too.
+    for statement in ["BEGIN", "SELECT 1 / 0"] {
+        let _ = next.execute(statement, Vec::new()).await;
+    }
+    drop(next);
+    watched.until(1, "state = 'idle' AND query LIKE '%DISCARD SEQUENCES'").await;
+    let next = watched.open().await;
+    assert_eq!(process(&next).await, number);
+}
+
+#[test]
+fn what_may_leave_something_behind_is_told_by_its_words() {
+    for (statement, harmless) in [
+        ("SELECT 1", true),
+        ("-- why\n  insert INTO t VALUES (1)", true),
+        ("(select 1) UNION (select 2)", true),
+        ("WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", true),
+        ("BEGIN", false),
+        ("SET x = 1", false),
+        ("SELECT SET_CONFIG('a', 'b', false)", false),
+        ("SELECT pg_try_advisory_lock(1)", false),
+        ("SELECT 1 AS x INTO TEMPORARY t", false),
+        ("/* */ SELECT 1", false),
+        ("-- only a comment", false),
+        ("", false),
+    ] {
+        assert_eq!(session::changes_only_data(statement), harmless, "{statement}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_prepared_anew_where_it_cannot_be_executed_as_it_was() {
+    let server = started(Server::start);
+    let connection = open(&servers(&server.endpoint()), &server.url()).await;
+    let execute = async |statement: &str| connection.execute(statement, Vec::new()).await.unwrap();
+    execute("CREATE TABLE t AS SELECT 1 AS x").await;
+    assert_eq!(value(&connection, "SELECT * FROM t").await, "DbValue::Int32(1)");
+    execute("ALTER TABLE t ALTER x TYPE text").await;
+    assert_eq!(value(&connection, "SELECT * FROM t").await, "DbValue::Str(\"1\")");
+    execute("DEALLOCATE ALL").await;
+    assert_eq!(value(&connection, "SELECT * FROM t").await, "DbValue::Str(\"1\")");
+
+    // Inside a transaction that is too late, and what is said is why.
+    execute("BEGIN").await;
+    execute("ALTER TABLE t ADD y int").await;
+    let error = refused_by_postgres(rows(&connection, "SELECT * FROM t").await);
+    assert!(error.message.contains("cached plan"), "{error:?}");
+    execute("ROLLBACK").await;
+    assert_eq!(value(&connection, "SELECT * FROM t").await, "DbValue::Str(\"1\")");
+}
+
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What a guest does that does not wait for ever.
+async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(PATIENCE, work).await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_is_given_up_is_cancelled_and_its_connection_closed() {
+    let server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    let connection = watched.open().await;
+    let first = process(&connection).await;
+    assert!(in_time(rows(&connection, "SELECT pg_sleep(60)")).await.is_none());
+    // It can still be used, behind what was given up.
+    assert!(in_time(rows(&connection, "SELECT 1")).await.is_none());
+    assert_eq!(watched.count("state = 'active'").await, "DbValue::Int32(1)");
+    drop(connection);
+    watched.until(0, "true").await;
+    assert_ne!(process(&watched.open().await).await, first);
+
+    // What came after it has shown that it is over.
+    let connection = watched.open().await;
+    let second = process(&connection).await;
+    assert!(in_time(rows(&connection, "SELECT pg_sleep(0.5)")).await.is_none());
+    assert_eq!(value(&connection, "SELECT 1").await, "DbValue::Int32(1)");
+    drop(connection);
+    assert_eq!(process(&watched.open().await).await, second);
+
+    // Neither its transaction nor a lock stays.
+    watched.watcher.execute("CREATE TABLE t (x int)", Vec::new()).await.unwrap();
+    let connection = watched.open().await;
+    for statement in ["BEGIN", "LOCK TABLE t", "INSERT INTO t VALUES (1)"] {
+        connection.execute(statement, Vec::new()).await.unwrap();
+    }
+    assert!(in_time(rows(&connection, "SELECT pg_sleep(60)")).await.is_none());
+    drop(connection);
+    assert_eq!(value(&watched.watcher, "SELECT count(*) FROM t").await, "DbValue::Int64(0)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_as_they_are_taken_and_the_rest_is_given_up_with_them() {
+    let server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    let connection = watched.open().await;
+    let statement = "SELECT repeat('x', 1000) FROM generate_series(1, 100000)";
+    let (columns, mut batches, mut outcome) = connection.start(statement, Vec::new()).await.unwrap();
+    assert_eq!(columns[0].name, "repeat");
+    let mut count = 0;
+    for _ in 0..5 {
+        std::future::poll_fn(|context| batches.poll_fill(context)).await;
+        assert!((1..100).contains(&batches.ready.len()), "{}", batches.ready.len());
+        count += std::mem::take(&mut batches.ready).len();
+    }
+    assert!(outcome.try_recv().is_err());
+    // The server waits for whoever reads.
+    watched.until(1, "wait_event = 'ClientWrite'").await;
+    while batches.coming.is_some() {
+        std::future::poll_fn(|context| batches.poll_fill(context)).await;
+        count += std::mem::take(&mut batches.ready).len();
+    }
+    assert_eq!(count, 100_000);
+    outcome.await.unwrap().unwrap();
+
+    let (_, batches, _) = connection.start(statement, Vec::new()).await.unwrap();
+    drop((connection, batches));
+    watched.until(0, "true").await;
+
+    // What goes wrong on the way is the outcome's.
+    let connection = watched.open().await;
+    let statement = "SELECT 1 / (1000 - x) FROM generate_series(1, 2000) x";
+    let (_, mut batches, outcome) = connection.start(statement, Vec::new()).await.unwrap();
+    while batches.coming.is_some() {
+        batches.ready.clear();
+        std::future::poll_fn(|context| batches.poll_fill(context)).await;
+    }
+    assert_eq!(refused_by_postgres(outcome.await.unwrap()).code, "22012");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_would_fill_the_memory_is_refused() {
+    let server = started(Server::start);
+    let guests = servers(&server.endpoint());
+    let connection = open(&guests, &server.url()).await;
+    let statement = "SELECT repeat('x', 1000000) FROM generate_series(1, 200)";
+    match rows(&connection, statement).await {
+        Err(Error::QueryFailed(QueryError::Text(reason))) => assert!(reason.contains("exceeds"), "{reason}"),
+        other => panic!("{:?}", other.map(|rows| rows.len())),
+    }
+    drop(connection);
+    assert_eq!(value(&open(&guests, &server.url()).await, "SELECT 1").await, "DbValue::Int32(1)");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_holds_up_nobody_once_it_goes_on() {
+    let server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    let held: Vec<_> = futures::future::join_all((0..8).map(|_| watched.open())).await;
+    drop(held);
+    server.freeze();
+    // Those that are there, and new ones: each of them hangs.
+    let start = Instant::now();
+    let guests = (0..100).map(|_| in_time(async { rows(&watched.open().await, "SELECT 1").await }));
+    let outcomes = futures::future::join_all(guests).await;
+    assert!(outcomes.iter().all(Option::is_none), "{outcomes:?}");
+    assert!(start.elapsed() < PATIENCE * 2, "{:?}", start.elapsed());
+    server.thaw();
+    for _ in 0..20 {
+        let outcome = tokio::time::timeout(Duration::from_secs(2), async {
+            value(&watched.open().await, "SELECT 1").await
+        });
+        assert_eq!(outcome.await.unwrap(), "DbValue::Int32(1)");
+    }
+    watched.until(1, "true").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_first_statement_goes_to_a_connection_that_lives() {
+    let mut server = started(Server::start);
+    let watched = Watched::on(&server).await;
+    let held: Vec<_> = futures::future::join_all((0..8).map(|_| watched.open())).await;
+    let unused = watched.open().await;
+    let used = watched.open().await;
+    used.execute("SELECT 1", Vec::new()).await.unwrap();
+    drop(held);
+    tokio::task::block_in_place(|| server.restart());
+    assert_eq!(value(&watched.open().await, "SELECT 1").await, "DbValue::Int32(1)");
+    assert_eq!(value(&unused, "SELECT 1").await, "DbValue::Int32(1)");
+    // Here a transaction might have been open: what is done next must not be done without its beginning.
+    assert!(rows(&used, "SELECT 1").await.is_err());
+
+    tokio::task::block_in_place(|| server.kill());
+    let refused = watched.guests.open(&watched.address, None).await;
+    assert!(matches!(&refused, Err(Error::ConnectionFailed(_))), "{refused:?}");
 }

@@ -1,10 +1,12 @@
 //! The command line. Every option of what goes on is an environment variable, too.
 
+use crate::ledger::Database;
 use anyhow::{Context, Result, bail};
 use clap::{
-    Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
     builder::Resettable,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 use otp_seal::KeyRing;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -138,9 +140,22 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Args)]
 pub(crate) struct State {
-    /// Folder of the ledger, an SQLite file
+    /// Folder of the ledger, an SQLite file of this relay alone
     #[arg(long, env = "RELAY_STATE_DIR", value_name = "FOLDER", default_value = ".relay")]
     pub(crate) state_dir: PathBuf,
+    /// Postgres to have the ledger in instead, for several relays to share:
+    /// postgres://user:password@host:port/database. Without ?sslmode= it is spoken to over TLS, except
+    /// on this machine; &sslrootcert=FILE makes the server show whose it is. A password may stand in the
+    /// variable only
+    #[arg(
+        long,
+        env = "RELAY_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    database_url: String,
 }
 
 #[derive(Debug, Args)]
@@ -232,7 +247,12 @@ impl Arguments {
     /// What the command line and the environment say; ends the program where that makes no sense.
     pub(crate) fn read() -> Self {
         let command = without_empty_variables(Self::command());
-        let parsed = command.clone().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        let parsed = command.clone().try_get_matches().and_then(|matches| {
+            if shows_password(&matches) {
+                return Err(command.clone().error(ErrorKind::ValueValidation, PASSWORD_SHOWN));
+            }
+            Self::from_arg_matches(&matches)
+        });
         parsed.unwrap_or_else(|error| {
             if let Some(variable) = variable_behind(&command, &error) {
                 eprintln!("{variable}: {error}");
@@ -241,6 +261,20 @@ impl Arguments {
             error.exit()
         })
     }
+}
+
+/// What is said of a password among the arguments.
+const PASSWORD_SHOWN: &str = "the URL has a password, and everybody on this machine sees the arguments of a program: \
+                              set RELAY_DATABASE_URL instead of --database-url";
+
+/// Whether the command line, and not the environment, brings a password for the database.
+fn shows_password(matches: &ArgMatches) -> bool {
+    const URL: &str = "database_url";
+    let said = matches!(matches.try_contains_id(URL), Ok(true))
+        && matches.value_source(URL) == Some(ValueSource::CommandLine);
+    let url = if said { matches.get_one::<String>(URL) } else { None };
+    let shows = url.and_then(|url| Url::parse(url).ok()).is_some_and(|url| url.password().is_some());
+    shows || matches.subcommand().is_some_and(|(_, matches)| shows_password(matches))
 }
 
 /// A variable that is there and empty is as good as none: Compose and Kubernetes leave such behind.
@@ -340,6 +374,17 @@ impl Serve {
     }
 }
 
+impl State {
+    /// The database of the ledger; none where it is a file.
+    pub(crate) fn database(&self) -> Result<Option<Database>> {
+        let url = self.database_url.trim();
+        if url.is_empty() {
+            return Ok(None);
+        }
+        Database::parse(url).map(Some).context("RELAY_DATABASE_URL")
+    }
+}
+
 impl Kafka {
     /// Whether what belongs together fits together.
     pub(crate) fn check(&self) -> Result<()> {
@@ -435,5 +480,22 @@ mod tests {
         assert!(serve(&[]).token().unwrap().is_none());
         assert_eq!(serve(&["--kafka-brokers", "a:1, b:2"]).kafka.brokers().unwrap(), ["a:1", "b:2"]);
         assert!(serve(&["--kafka-brokers", ""]).kafka.brokers().unwrap().is_empty());
+        assert!(serve(&[]).state.database().unwrap().is_none());
+        assert!(serve(&["--database-url", "postgres://relay@db/relay"]).state.database().unwrap().is_some());
+        let error = serve(&["--database-url", "db:5432"]).state.database().unwrap_err();
+        assert!(format!("{error:#}").contains("RELAY_DATABASE_URL"), "{error:#}");
+    }
+
+    #[test]
+    fn a_password_among_the_arguments_is_noticed() {
+        let shown = |arguments: &[&str]| {
+            let all = ["relay"].iter().chain(arguments);
+            shows_password(&Arguments::command().try_get_matches_from(all).unwrap())
+        };
+        for command in [&["serve"][..], &["dlq", "list"], &["dlq", "replay"]] {
+            let with = |url| [command, &["--database-url", url]].concat();
+            assert!(shown(&with("postgres://relay:hunter2@db/relay")), "{command:?}");
+            assert!(!shown(&with("postgres://relay@db/relay")) && !shown(command), "{command:?}");
+        }
     }
 }

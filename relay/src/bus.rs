@@ -46,6 +46,14 @@ impl Bus {
         }
     }
 
+    /// How many partitions there are and how many of them this relay reads, once that is known.
+    pub(crate) fn partitions(&self) -> Option<(i64, usize)> {
+        match self {
+            Self::Kafka(kafka) => kafka.partitions(),
+            Self::InProcess(_) => None,
+        }
+    }
+
     /// For people.
     pub(crate) fn kind(&self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 
 use crate::{
     dead::{AGAIN, Dead},
-    ledger::{Ledger, Position, Read, now, parse_rfc3339, rfc3339},
+    ledger::{Ledger, Position, Read, Share, now, parse_rfc3339, rfc3339},
     metrics::Metrics,
 };
 use anyhow::Result;
@@ -54,6 +54,16 @@ impl Consumer {
     /// Where it writes.
     pub(crate) fn ledger(&self) -> Ledger {
         self.ledger.clone()
+    }
+
+    /// Which partitions are this relay's, see [`Ledger::share`].
+    pub(crate) async fn share(&self, topic: &str, partitions: i32, reads: bool) -> Result<Share> {
+        self.ledger.share(topic, partitions, reads).await
+    }
+
+    /// Gives a partition up.
+    pub(crate) async fn release(&self, topic: &str, partition: i32, epoch: i64) -> Result<()> {
+        self.ledger.release(topic, partition, epoch).await
     }
 
     /// Where to go on reading.

@@ -1,7 +1,7 @@
 //! Having codes delivered: rounds through a channel's providers, again and again while the code lives.
 
 use crate::{
-    ledger::{Due, Ledger, Outcome, now},
+    ledger::{Due, Ledger, NotNow, Outcome, TICK, now},
     message::Message,
     metrics::Metrics,
     provider::{self, Provider, SendError},
@@ -15,7 +15,7 @@ use otp_core::{Breaker, Channel, Timestamp};
 use otp_events::Event;
 use otp_seal::{Context, KeyRing, OpenError};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -34,6 +34,9 @@ const AT_ONCE_A_PROVIDER: usize = AT_ONCE / 4;
 
 /// The longest that nothing is looked for: `relay dlq replay` works on the ledger from another process.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long what was seen when a round began holds: after a pause, another relay may have the delivery.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The first pause after a round that failed, doubled with each, and the longest, in milliseconds.
 const BACKOFF: (i64, i64) = (1_000, 60_000);
@@ -76,7 +79,8 @@ impl Delivery {
     /// Delivers until told to stop; then ends what is under way.
     pub(crate) async fn run(self, stop: Stop) {
         let (done, mut outcomes) = mpsc::channel(AT_ONCE);
-        let mut under_way = 0;
+        let mut in_hand = HashSet::new();
+        let mut recover_at = Some(Instant::now());
         let mut look_at = Instant::now();
         let mut settled = Vec::new();
         let mut end: Option<Instant> = None;
@@ -84,25 +88,34 @@ impl Delivery {
             if stop.is_stopping() && end.is_none() {
                 end = Some(Instant::now() + DRAIN);
             }
-            let looking = end.is_none() && under_way < AT_ONCE;
+            let looking = end.is_none() && in_hand.len() < AT_ONCE;
             let over = end.unwrap_or_else(|| Instant::now() + DRAIN);
-            if end.is_some() && under_way == 0 {
+            if end.is_some() && in_hand.is_empty() {
                 return;
             }
             tokio::select! {
-                count = outcomes.recv_many(&mut settled, AT_ONCE) => {
-                    under_way -= count;
-                    self.settle(&mut settled).await;
+                _ = outcomes.recv_many(&mut settled, AT_ONCE) => {
+                    self.settle(&settled).await;
+                    for outcome in settled.drain(..) {
+                        in_hand.remove(&outcome.event_id);
+                    }
                 }
                 () = self.work.notified(), if looking => look_at = Instant::now(),
                 () = sleep_until(look_at), if looking => {
-                    let started = self.start(AT_ONCE - under_way, &done).await;
-                    under_way += started.unwrap_or_default();
-                    look_at = self.next_look(started, AT_ONCE - under_way).await;
+                    if recover_at.is_some_and(|at| at <= Instant::now()) {
+                        self.recover(&in_hand).await;
+                        recover_at = self.ledger.is_shared().then(|| Instant::now() + TICK);
+                    }
+                    let started = self.start(&mut in_hand, &done).await;
+                    if started.is_none() {
+                        // What it may have claimed all the same is not in hand.
+                        recover_at = Some(Instant::now());
+                    }
+                    look_at = self.next_look(started, AT_ONCE - in_hand.len()).await;
                 }
                 () = stop.stopped(), if end.is_none() => {}
                 () = sleep_until(over), if end.is_some() => {
-                    tracing::warn!(under_way, "ending before all providers have answered; they are asked again");
+                    tracing::warn!(under_way = in_hand.len(), "ending before all providers have answered; they are asked again");
                     return;
                 }
             }
@@ -110,11 +123,11 @@ impl Delivery {
     }
 
     /// Starts rounds for what is due. How many; `None` if the ledger cannot be asked.
-    async fn start(&self, most: usize, done: &mpsc::Sender<Outcome>) -> Option<usize> {
-        let round = match self.ledger.due(most).await {
+    async fn start(&self, in_hand: &mut HashSet<String>, done: &mpsc::Sender<Outcome>) -> Option<usize> {
+        let round = match self.ledger.due(AT_ONCE - in_hand.len()).await {
             Ok(round) => round,
             Err(error) => {
-                tracing::error!("the ledger cannot be asked what is due: {error:#}");
+                complain(&error, "the ledger cannot be asked what is due");
                 return None;
             }
         };
@@ -125,6 +138,7 @@ impl Delivery {
         ended("expired", round.expired);
         let started = round.due.len();
         for due in round.due {
+            in_hand.insert(due.event_id.clone());
             let (delivery, done) = (self.clone(), done.clone());
             tokio::spawn(async move {
                 // One that panics would take its place with it for ever.
@@ -151,13 +165,25 @@ impl Delivery {
         Instant::now() + wait
     }
 
+    /// Has rounds begun again that nobody goes on with.
+    async fn recover(&self, in_hand: &HashSet<String>) {
+        let in_hand: Vec<_> = in_hand.iter().map(String::as_str).collect();
+        match self.ledger.recover(&in_hand).await {
+            Ok(0) => {}
+            Ok(recovered) => tracing::info!(
+                recovered,
+                "deliveries were under way when their relay ended; they are tried again"
+            ),
+            Err(error) => complain(&error, "the ledger cannot be asked what a relay has left"),
+        }
+    }
+
     /// Writes outcomes down; what cannot be written is tried again, for the provider has it.
-    async fn settle(&self, outcomes: &mut Vec<Outcome>) {
+    async fn settle(&self, outcomes: &[Outcome]) {
         while let Err(error) = self.ledger.settle(outcomes).await {
-            tracing::error!(outcomes = outcomes.len(), "outcomes cannot be written down: {error:#}");
+            complain(&error, "outcomes cannot be written down");
             sleep(IDLE).await;
         }
-        outcomes.clear();
     }
 
     /// One round through the providers of the code's channel, in their order.
@@ -190,8 +216,9 @@ impl Delivery {
                 Route::Inbox => return self.delivered(due, &opened, INBOX),
                 Route::External { name, provider } => (name, provider),
             };
-            // The first look was when the round began; the provider before this one took its time.
-            if now() >= due.expires_at || (last.is_some() && !self.is_live(due).await) {
+            // The first look was when the round began; since then a provider, or a pause, took its time.
+            let looked_at_just_now = last.is_none() && due.claimed_at.elapsed() < FRESH;
+            if now() >= due.expires_at || (!looked_at_just_now && !self.is_live(due).await) {
                 return self.again(due, now(), "no longer live".to_owned(), true);
             }
             if let Err(at) = self.gate(name, Gate::enter) {
@@ -256,7 +283,7 @@ impl Delivery {
 
     /// A ledger that cannot be asked decides nothing: what was live a moment ago is sent.
     async fn is_live(&self, due: &Due) -> bool {
-        self.ledger.is_live(&due.event_id).await.unwrap_or(true)
+        self.ledger.is_live(due).await.unwrap_or(true)
     }
 
     fn gate<T>(&self, name: &str, work: impl FnOnce(&mut Gate) -> T) -> T {
@@ -349,12 +376,22 @@ impl Gate {
 fn outcome(due: &Due, state: &'static str, reason: Option<String>) -> Outcome {
     Outcome {
         event_id: due.event_id.clone(),
+        claim: due.claim,
         state,
         provider: None,
         reason,
         next_at: now(),
         keep: false,
         tried: true,
+    }
+}
+
+/// A ledger that is away is complained about by whoever looks after it, and once.
+fn complain(error: &anyhow::Error, what: &str) {
+    if error.is::<NotNow>() {
+        tracing::debug!("{what}: {error:#}");
+    } else {
+        tracing::error!("{what}: {error:#}");
     }
 }
 

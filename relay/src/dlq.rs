@@ -90,7 +90,7 @@ async fn letters(arguments: &DlqArguments) -> Result<Vec<(Place, Dead)>> {
     let mut letters = Vec::new();
     let with_kafka = !arguments.kafka.brokers()?.is_empty();
     // With Kafka, what is on its way to the topic, or does not fit there.
-    match ledger(arguments).await {
+    match Ledger::open_existing(&arguments.state).await {
         Ok(ledger) => {
             let dead = ledger.dead(i64::MAX, true).await?;
             letters.extend(dead.into_iter().map(|(id, dead)| (Place::Ledger(id), dead)));
@@ -129,15 +129,6 @@ async fn letters(arguments: &DlqArguments) -> Result<Vec<(Place, Dead)>> {
     Ok(letters)
 }
 
-/// The ledger that there is; a wrong folder is a mistake, and no reason to make one.
-async fn ledger(arguments: &DlqArguments) -> Result<Ledger> {
-    let folder = &arguments.state.state_dir;
-    if !Ledger::is_in(folder) {
-        bail!("there is no ledger in {}; set RELAY_STATE_DIR to what the relay has", folder.display());
-    }
-    Ledger::open(folder).await
-}
-
 /// The newest letter of each event, without those that are no events: they would only die again.
 fn worth_replaying(letters: Vec<(Place, Dead)>) -> Vec<(Place, Dead)> {
     let mut newest: BTreeMap<String, (Place, Dead)> = BTreeMap::new();
@@ -163,7 +154,7 @@ async fn replay(arguments: &DlqArguments, letters: Vec<(Place, Dead)>) -> Result
         record.headers.push((AGAIN.to_owned(), "1".to_owned()));
         match place {
             Place::Ledger(id) => {
-                let ledger = ledger(arguments).await?;
+                let ledger = Ledger::open_existing(&arguments.state).await?;
                 ledger.take(None, &[Read::from_record(record)]).await?;
                 ledger.drop_dead(&[id]).await?;
             }

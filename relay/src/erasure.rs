@@ -1,6 +1,9 @@
 //! Erasure: of a number that was erased, nothing is kept that was said before, in whatever order it comes.
 
-use crate::{ledger::Ledger, stop::Stop};
+use crate::{
+    ledger::{Ledger, NotNow},
+    stop::Stop,
+};
 use otp_events::Event;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -52,7 +55,7 @@ fn version_of(event: &Event) -> Option<i64> {
     event.data.as_ref()?.get("version").and_then(Value::as_i64)
 }
 
-/// Scrubs the ledger's files after each erasure until told to stop, and once at the start: the last relay
+/// Scrubs where the ledger is kept after each erasure until told to stop, and once at the start: the last relay
 /// may have died in between.
 pub(crate) async fn run(ledger: Ledger, erased: Arc<Notify>, stop: Stop) {
     loop {
@@ -72,7 +75,9 @@ pub(crate) async fn run(ledger: Ledger, erased: Arc<Notify>, stop: Stop) {
 async fn scrub(ledger: &Ledger) {
     let mut pause = PAUSE.0;
     while let Err(error) = ledger.rewrite().await {
-        tracing::warn!("the ledger cannot be written anew after an erasure: {error:#}");
+        if !error.is::<NotNow>() {
+            tracing::warn!("the ledger cannot be written anew after an erasure: {error:#}");
+        }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
     }

@@ -15,6 +15,7 @@ mod dead;
 mod delivery;
 mod dlq;
 mod erasure;
+mod heartbeat;
 mod ledger;
 mod message;
 mod metrics;

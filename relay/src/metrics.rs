@@ -44,10 +44,14 @@ pub(crate) struct Metrics {
     pub(crate) retries: IntCounter,
     /// What could not be processed.
     pub(crate) dead: IntCounter,
-    /// Records on the topic that are still to be read, by partition.
+    /// Records on the topic that are still to be read, by partition that this relay reads.
     pub(crate) lag: IntGaugeVec,
     /// Times that an offset was no longer on the topic.
     pub(crate) offsets_lost: IntCounter,
+    /// Partitions of the topic that this relay reads.
+    pub(crate) partitions_owned: IntGauge,
+    /// Partitions that another relay has taken from this one.
+    pub(crate) leases_lost: IntCounter,
     /// Events in the component's outbox, as it last said.
     pub(crate) outbox_waiting: IntGauge,
     /// Events among the component's dead, as it last said.
@@ -84,7 +88,7 @@ impl Metrics {
             Ok(histogram)
         };
         let lag = IntGaugeVec::new(
-            Opts::new("spin_otp_relay_consumer_lag", "Records on the topic that are still to be read"),
+            Opts::new("spin_otp_relay_consumer_lag", "Records of owned partitions that are still to be read"),
             &["partition"],
         )?;
         registry.register(Box::new(lag.clone()))?;
@@ -118,6 +122,11 @@ impl Metrics {
             undelivered: counters("undelivered_total", "Codes that were not delivered", &["state"])?,
             retries: counter("retries_total", "Rounds through the providers that were put off")?,
             dead: counter("dead_total", "Events that could not be processed")?,
+            partitions_owned: gauge("partitions_owned", "Partitions of the topic that this relay reads")?,
+            leases_lost: counter(
+                "leases_lost_total",
+                "Partitions that another relay took over, for this one was silent for too long",
+            )?,
             offsets_lost: counter("offsets_lost_total", "Times that an offset was no longer on the topic")?,
             publish_seconds: histogram(
                 "publish_duration_seconds",

@@ -8,7 +8,7 @@ use crate::{
     component::{self, Component},
     consumer::Consumer,
     delivery::Delivery,
-    erasure,
+    erasure, heartbeat,
     ledger::Ledger,
     metrics::Metrics,
     server::{self, Face},
@@ -49,14 +49,13 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("RELAY_LISTEN: cannot listen on {}", arguments.listen))?;
-    let _alone = alone(&arguments.state.state_dir)?;
-    let ledger = Ledger::open(&arguments.state.state_dir).await?;
-    let recovered = ledger.recover().await?;
-    if recovered > 0 {
-        tracing::info!(
-            recovered,
-            "deliveries were under way when the last relay ended; they are tried again"
-        );
+    let shared = arguments.state.database()?.is_some();
+    let _alone = if shared { None } else { Some(alone(&arguments.state.state_dir)?) };
+    let ledger = Ledger::open(&arguments.state).await?;
+    // Not among the tasks that end with the rest: to the last one of them this relay is alive.
+    let mut heart = JoinSet::new();
+    if ledger.is_shared() {
+        heart.spawn(heartbeat::run(ledger.clone()));
     }
 
     let metrics = Arc::new(Metrics::new()?);
@@ -112,6 +111,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     tracing::info!(
         listen = %arguments.listen,
         bus = face.bus.kind(),
+        ledger = face.ledger.kind(),
         providers = ?settings.provider_names(),
         "the relay is ready to take events"
     );
@@ -122,6 +122,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         () = stop.stopped() => None,
         ended = &mut server => Some(ended),
         failed = panicked(&mut tasks) => Some(Ok(Err(failed))),
+        failed = panicked(&mut heart) => Some(Ok(Err(failed))),
     };
     tracing::info!("ending: what is under way is finished first");
     stop.begin();
@@ -133,6 +134,11 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     let drained = timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!("ended before all was finished; it is done after the next start");
+    }
+    heart.shutdown().await;
+    // Nobody has to wait until what this relay has runs out.
+    if let Err(error) = ledger.leave().await {
+        tracing::debug!("other relays are not told of the end: {error:#}");
     }
     // A connection that is still out comes back when its work is given up.
     let _ = timeout(Duration::from_secs(2), ledger.close()).await;

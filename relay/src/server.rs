@@ -4,7 +4,7 @@ use crate::{
     bus::{Bus, Kept},
     callers::Callers,
     delivery,
-    ledger::{Ledger, parse_rfc3339, rfc3339},
+    ledger::{Ledger, NotNow, parse_rfc3339, rfc3339},
     metrics::Metrics,
     problem::Problem,
     settings::Settings,
@@ -270,17 +270,27 @@ async fn show_deliveries(
 
 /// `GET /readyz`: whether events can be taken.
 async fn ready(State(face): State<Face>) -> Response {
-    let ledger = timeout(Duration::from_secs(1), face.ledger.ping()).await.is_ok_and(|pinged| pinged.is_ok());
+    let pinged = timeout(Duration::from_secs(1), face.ledger.ping()).await;
+    let ledger = matches!(pinged, Ok(Ok(())));
     let up = |up: bool| if up { "up" } else { "down" };
     let stopping = face.stop.is_announced();
     let ready = ledger && face.bus.is_up() && !stopping;
-    let body = json!({
+    let mut body = json!({
         "status": if stopping { "stopping" } else if ready { "ready" } else { "unavailable" },
         "dependencies": {
-            "ledger": { "kind": "sqlite", "status": up(ledger) },
+            "ledger": { "kind": face.ledger.kind(), "status": up(ledger) },
             "bus": { "kind": face.bus.kind(), "status": up(face.bus.is_up()) },
         },
     });
+    if let Ok(Err(error)) = pinged
+        && let Some(NotNow::Away(reason)) = error.downcast_ref()
+    {
+        body["dependencies"]["ledger"]["reason"] = json!(reason);
+    }
+    // One that reads none stands by for when another dies.
+    if let Some((owned, all)) = face.bus.partitions().filter(|_| face.ledger.is_shared()) {
+        body["dependencies"]["bus"]["partitions"] = json!({ "owned": owned, "all": all });
+    }
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body)).into_response()
 }
 
@@ -291,6 +301,9 @@ async fn metrics(State(face): State<Face>) -> Result<Response, Problem> {
 }
 
 fn unavailable(error: anyhow::Error) -> Problem {
-    tracing::error!("{error:#}");
+    // Said once by whoever looks after the ledger.
+    if !error.is::<NotNow>() {
+        tracing::error!("{error:#}");
+    }
     Problem::Unavailable
 }

@@ -3,6 +3,8 @@
 use crate::{
     address::{port, unused_address},
     client::Client,
+    ledger::Ledger,
+    postgres::Postgres,
     process::{Process, forget_variables},
     server::{Program, Server},
     service::repository,
@@ -10,6 +12,7 @@ use crate::{
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output, Stdio},
+    sync::Arc,
 };
 
 /// What to do where the program is missing.
@@ -26,6 +29,11 @@ pub struct RelayBuilder {
     address: Option<String>,
     delivery: Option<String>,
     everywhere: bool,
+    on_a_file: bool,
+    /// The URL of the Postgres that its ledger is in.
+    database: Option<String>,
+    /// That Postgres, from the start on, where the suites run with one.
+    own_database: Option<Arc<Postgres>>,
 }
 
 impl RelayBuilder {
@@ -44,6 +52,25 @@ impl RelayBuilder {
     /// Keeps the state there, where it outlives the relay.
     pub fn state(mut self, folder: &Path) -> Self {
         self.state = Some(folder.to_owned());
+        self
+    }
+
+    /// Has its ledger in this Postgres, with whatever other relay has.
+    pub fn database(mut self, postgres: &Postgres) -> Self {
+        self.database = Some(postgres.url());
+        self
+    }
+
+    /// Has its ledger in a file, whatever the suites run with: for what is promised of the file.
+    pub fn on_a_file(mut self) -> Self {
+        self.on_a_file = true;
+        self
+    }
+
+    /// Has the ledger of another relay, which may have ended but must not have been dropped.
+    pub fn ledger_of(mut self, relay: &Relay) -> Self {
+        self.state = Some(relay.state());
+        self.database = relay.program().database.clone();
         self
     }
 
@@ -69,7 +96,13 @@ impl RelayBuilder {
     }
 
     /// Starts the relay and waits until it is healthy.
-    pub fn start(self) -> Relay {
+    pub fn start(mut self) -> Relay {
+        let named = self.variables.iter().any(|(name, _)| name == "RELAY_DATABASE_URL");
+        if with_postgres() && !named && !self.on_a_file && self.database.is_none() {
+            let database = Postgres::start();
+            self = self.database(&database);
+            self.own_database = Some(Arc::new(database));
+        }
         Server::launch(self)
     }
 
@@ -84,6 +117,9 @@ impl RelayBuilder {
             let file = folder.join("delivery.toml");
             std::fs::write(&file, text).unwrap();
             command.env("RELAY_DELIVERY_FILE", file);
+        }
+        if let Some(url) = &self.database {
+            command.env("RELAY_DATABASE_URL", url);
         }
         command.envs(self.variables.iter().cloned());
         command
@@ -110,7 +146,24 @@ impl Program for RelayBuilder {
     }
 }
 
+/// Whether every relay has its ledger in a Postgres of its own: with LEDGER=postgres the whole suite runs so.
+pub fn with_postgres() -> bool {
+    match std::env::var("LEDGER").as_deref() {
+        Ok("postgres") => true,
+        Ok("") | Err(_) => false,
+        Ok(other) => panic!("LEDGER is {other}; it is either postgres or empty"),
+    }
+}
+
 impl Relay {
+    /// Its ledger, to look into.
+    pub fn ledger(&self) -> Ledger {
+        match &self.program().database {
+            Some(url) => Ledger::in_postgres(url),
+            None => Ledger::in_folder(&self.state()),
+        }
+    }
+
     /// A relay with everything at its default.
     pub fn start() -> Self {
         RelayBuilder::default().start()

@@ -1,6 +1,10 @@
 //! Without Kafka: straight to the consumer of this process.
 
-use crate::{bus::Kept, consumer::Consumer, ledger::Read};
+use crate::{
+    bus::Kept,
+    consumer::Consumer,
+    ledger::{self, Read},
+};
 use otp_events::Event;
 
 /// Accepted is what the consumer has written down.
@@ -20,6 +24,8 @@ impl InProcess {
             events.into_iter().map(|event| Read::Event { event: Box::new(event), again: false }).collect();
         let kept = match self.consumer.take(None, &read).await {
             Ok(()) => Kept::Yes,
+            // Said once by whoever looks after the ledger.
+            Err(error) if error.is::<ledger::NotNow>() => Kept::NotNow,
             Err(error) => {
                 tracing::error!("events cannot be written down: {error:#}");
                 Kept::NotNow

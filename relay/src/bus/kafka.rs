@@ -1,4 +1,7 @@
-//! Kafka, by rskafka: a task a partition that produces, and one that reads.
+//! Kafka, by rskafka: a task a partition that produces, and one that reads as long as the partition is this
+//! relay's.
+
+mod leases;
 
 use super::Kept;
 use crate::{
@@ -7,13 +10,14 @@ use crate::{
     consumer::Consumer,
     dead::Dead,
     dlq,
-    ledger::{Ledger, Position, Read, now},
+    ledger::{Ledger, NotNow, Position, Read, now},
     metrics::Metrics,
     murmur2::partition_of,
     stop::Stop,
 };
 use anyhow::{Context, Result, bail};
 use otp_events::{Event, Record};
+use leases::{Lease, Leases};
 use rskafka::client::{
     Client,
     error::{Error, ProtocolError, RequestError},
@@ -28,7 +32,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -56,6 +60,9 @@ const PRODUCE_BYTES: usize = 600 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 15;
 
+/// Between two looks at a partition that another relay reads.
+const STAND_BY: Duration = Duration::from_secs(2);
+
 /// After how many failures in a row a record counts as undecodable.
 const STRIKES: u32 = 3;
 
@@ -74,6 +81,8 @@ pub(crate) struct Kafka {
     /// Partitions that cannot be written to or read. One of them closes nothing but itself.
     down: Mutex<BTreeSet<i32>>,
     up: AtomicBool,
+    /// Which partitions are read, once the brokers were reached.
+    leases: OnceLock<Arc<Leases>>,
     /// Told whenever the brokers are there again.
     back: Arc<Notify>,
     metrics: Arc<Metrics>,
@@ -99,6 +108,7 @@ impl Kafka {
             client: RwLock::new(None),
             down: Mutex::default(),
             up: AtomicBool::new(false),
+            leases: OnceLock::new(),
             back,
             metrics,
         }
@@ -106,6 +116,11 @@ impl Kafka {
 
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// How many partitions this relay reads, and how many there are.
+    pub(super) fn partitions(&self) -> Option<(i64, usize)> {
+        self.producers.get().map(|producers| (self.metrics.partitions_owned.get(), producers.len()))
     }
 
     /// Notes how a partition does; the brokers count as away when all are down.
@@ -196,6 +211,8 @@ impl Kafka {
         };
         let mut tasks = JoinSet::new();
         let mut producers = Vec::new();
+        let leases = Leases::new(self.settings.topic.clone(), partitions, consumer.clone(), &self.metrics);
+        let leases = Arc::clone(self.leases.get_or_init(|| Arc::new(leases)));
         for partition in 0..partitions {
             let (queue, pending) = mpsc::channel(QUEUE);
             producers.push(Producer { queue });
@@ -205,6 +222,7 @@ impl Kafka {
         if self.producers.set(producers).is_ok() {
             self.set_up(true);
         }
+        tasks.spawn(leases.run(Arc::clone(&self), stop.clone()));
         tasks.spawn(Arc::clone(&self).forward_dead(consumer.ledger(), stop.clone()));
         tasks.spawn(Arc::clone(&self).look_after(stop));
         tracing::info!(topic = self.settings.topic, partitions, "connected to Kafka");
@@ -249,6 +267,10 @@ impl Kafka {
             tokio::select! {
                 () = sleep(LOOK) => {}
                 () = stop.stopped() => return,
+            }
+            // One relay is enough for that; the one that reads the first partition.
+            if !self.leases.get().is_some_and(|leases| leases.holds(0)) {
+                continue;
             }
             let forwarded = match self.client() {
                 Ok(client) => dlq::forward(client, &self.settings, &ledger).await,
@@ -373,22 +395,76 @@ impl Kafka {
         }
     }
 
-    /// Reads a partition from where the ledger says, and goes on only when what was read is written down.
+    /// Reads a partition whenever it is this relay's, until told to stop.
     async fn consume(self: Arc<Self>, partition: i32, consumer: Consumer, stop: Stop) {
+        let Some(leases) = self.leases.get().cloned() else { return };
+        let mut lease = leases.of(partition);
+        loop {
+            let epoch = tokio::select! {
+                epoch = self.stand_by(partition, &mut lease) => epoch,
+                () = stop.stopped() => return,
+            };
+            self.read_on(partition, epoch, &mut lease, &consumer, &stop).await;
+            // Somebody else says from now on how much is still to be read.
+            let _ = self.metrics.lag.remove_label_values(&[&partition.to_string()]);
+            if stop.is_stopping() {
+                return;
+            }
+            leases.done_with(partition, epoch).await;
+        }
+    }
+
+    /// Waits until a partition is this relay's, and looks meanwhile how it does: events are produced to it.
+    async fn stand_by(&self, partition: i32, lease: &mut watch::Receiver<Lease>) -> i64 {
+        let looking = async {
+            loop {
+                sleep(STAND_BY).await;
+                let looked = async {
+                    let opened = self.partition(partition).await?;
+                    anyhow::Ok(timeout(DEADLINE, opened.get_offset(OffsetAt::Latest)).await??)
+                };
+                let looked = looked.await;
+                self.mark(partition, looked.is_ok());
+            }
+        };
+        tokio::pin!(looking);
+        loop {
+            let now = *lease.borrow_and_update();
+            if let Lease::Held(epoch) | Lease::GivingUp(epoch) = now {
+                return epoch;
+            }
+            tokio::select! {
+                () = changed(lease) => {}
+                () = &mut looking => {}
+            }
+        }
+    }
+
+    /// Reads a partition from where the ledger says, and goes on only when what was read is written down.
+    async fn read_on(
+        &self,
+        partition: i32,
+        epoch: i64,
+        lease: &mut watch::Receiver<Lease>,
+        consumer: &Consumer,
+        stop: &Stop,
+    ) {
         let topic = self.settings.topic.clone();
         let lag = self.metrics.lag.with_label_values(&[&partition.to_string()]);
         let mut reader =
-            Reader { topic, partition, open: None, next: None, lag, bytes: FETCH_BYTES, strikes: 0 };
+            Reader { topic, partition, epoch, open: None, next: None, lag, bytes: FETCH_BYTES, strikes: 0 };
         loop {
             let read = tokio::select! {
-                read = reader.read(&self, &consumer) => read,
+                read = reader.read(self, consumer) => read,
+                () = over(lease, epoch) => return,
                 () = stop.stopped() => return,
             };
             let done = match read {
                 Ok(None) => Ok(()),
                 // Not raced against the end: what has begun is written down.
-                Ok(Some((next, read))) => reader.take(&consumer, next, &read).await,
-                Err(NotRead::Unreadable(reason)) => reader.step_over(&consumer, &reason).await,
+                Ok(Some((next, read))) => reader.take(consumer, next, &read).await,
+                Err(NotRead::Unreadable(reason)) => reader.step_over(consumer, &reason).await,
+                Err(NotRead::NoPlace(error)) => Err(error),
                 Err(NotRead::Away(error)) => {
                     self.mark(partition, false);
                     Err(error)
@@ -396,6 +472,9 @@ impl Kafka {
             };
             if let Err(error) = done {
                 tracing::debug!(partition, "cannot read: {error:#}");
+                if matches!(error.downcast_ref(), Some(NotNow::LeaseLost)) {
+                    return;
+                }
                 reader.open = None;
                 tokio::select! {
                     () = sleep(RECONNECT) => {}
@@ -406,10 +485,26 @@ impl Kafka {
     }
 }
 
+/// Waits until a lease changes. Whoever grants leases is there to the end.
+async fn changed(lease: &mut watch::Receiver<Lease>) {
+    if lease.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Waits until a partition is no longer to be read by this lease.
+async fn over(lease: &mut watch::Receiver<Lease>, epoch: i64) {
+    while *lease.borrow_and_update() == Lease::Held(epoch) {
+        changed(lease).await;
+    }
+}
+
 /// Reads one partition.
 struct Reader {
     topic: String,
     partition: i32,
+    /// Of the lease by which it is read.
+    epoch: i64,
     open: Option<PartitionClient>,
     next: Option<i64>,
     lag: prometheus::IntGauge,
@@ -423,6 +518,8 @@ struct Reader {
 enum NotRead {
     /// The broker sends something that cannot be decoded.
     Unreadable(String),
+    /// The ledger does not say where to go on.
+    NoPlace(anyhow::Error),
     /// It can be tried again.
     Away(anyhow::Error),
 }
@@ -446,7 +543,7 @@ impl Reader {
         };
         let next = match self.next {
             Some(next) => next,
-            None => match consumer.next_offset(&self.topic, self.partition).await? {
+            None => match consumer.next_offset(&self.topic, self.partition).await.map_err(NotRead::NoPlace)? {
                 Some(next) => next,
                 None => timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??,
             },
@@ -492,7 +589,7 @@ impl Reader {
 
     /// Writes down what was read, and goes on after it.
     async fn take(&mut self, consumer: &Consumer, next: i64, read: &[Read]) -> Result<()> {
-        let position = Position { topic: &self.topic, partition: self.partition, next };
+        let position = Position { topic: &self.topic, partition: self.partition, next, epoch: self.epoch };
         consumer.take(Some(position), read).await?;
         self.next = Some(next);
         Ok(())

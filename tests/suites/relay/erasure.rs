@@ -22,14 +22,10 @@ fn without_version(otp: &Otp) -> Value {
     event
 }
 
-/// Which of these texts stand in the files of the relay's state.
-fn found_in_files<'a>(relay: &Relay, texts: &[&'a str]) -> Vec<&'a str> {
-    let files = std::fs::read_dir(relay.state()).unwrap();
-    // The log comes and goes.
-    let files: Vec<_> = files.filter_map(|file| std::fs::read(file.unwrap().path()).ok()).collect();
-    let holds = |text: &&str| {
-        files.iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
-    };
+/// Which of these texts stand in what the ledger holds: the files of the relay's state, or all rows.
+fn found_in_ledger<'a>(relay: &Relay, texts: &[&'a str]) -> Vec<&'a str> {
+    let bytes = relay.ledger().contents();
+    let holds = |text: &&str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     texts.iter().copied().filter(holds).collect()
 }
 
@@ -79,7 +75,7 @@ fn what_was_said_before_an_erasure_has_no_effect_in_whatever_order_it_comes() {
         ends_up(&relay, &events[2], "delivered");
         assert_eq!(codes(&inbox_of(&relay, &erased)), [&*newer.code], "{order:?} {together}");
         assert!(delivery(&relay, &events[0]).is_none(), "{order:?} {together}");
-        assert!(found_in_files(&relay, &[&erased.number]).len() == 1, "the newer code is still there");
+        assert!(found_in_ledger(&relay, &[&erased.number]).len() == 1, "the newer code is still there");
     }
     assert!(dead_letters(&relay).is_empty());
 }
@@ -95,7 +91,7 @@ fn of_what_comes_late_nothing_is_written_down() {
     without_version["data"].as_object_mut().unwrap().remove("version");
     hand_over(&relay, &[otp.event(GENERATED), otp.event(RESENT), damaged, without_version]);
     assert_eq!(metric(&relay, "consumed_total"), 5.0);
-    assert_eq!(found_in_files(&relay, &[&otp.number, &otp.otp_id]), [""; 0]);
+    assert_eq!(found_in_ledger(&relay, &[&otp.number, &otp.otp_id]), [""; 0]);
     assert!(dead_letters(&relay).is_empty());
     // What is wrong with a newer one is still seen.
     let mut newer = otp.next().event(GENERATED);
@@ -192,7 +188,7 @@ fn a_number_that_is_erased_during_an_attempt_leaves_nothing_whatever_comes_of_it
         ends_up(&relay, &bystander, "delivered");
         assert!(delivery(&relay, &made).is_none(), "{status}");
         assert!(dead_letters(&relay).is_empty(), "{status}");
-        eventually("clean files", SOON, || found_in_files(&relay, &[&otp.number]).is_empty());
+        eventually("clean files", SOON, || found_in_ledger(&relay, &[&otp.number]).is_empty());
         assert!(!relay.log().contains("panicked"), "{}", relay.log());
     }
 }
@@ -224,7 +220,7 @@ fn the_dead_letters_of_an_erased_number_go_and_those_of_others_stay() {
 }
 
 #[test]
-fn an_erased_number_is_no_longer_in_the_files() {
+fn an_erased_number_is_no_longer_in_the_ledger() {
     let relay = Relay::start();
     // Enough for pages to be split and joined: what moves leaves copies behind.
     let otps: Vec<_> = (0..600).map(|_| Otp::new()).collect();
@@ -244,19 +240,19 @@ fn an_erased_number_is_no_longer_in_the_files() {
     let (gone, there) = (numbers(&erased), numbers(&kept));
     let gone: Vec<_> = gone.iter().map(String::as_str).collect();
     let there: Vec<_> = there.iter().map(String::as_str).collect();
-    assert_eq!(found_in_files(&relay, &gone).len(), gone.len(), "there is something to scan");
+    assert_eq!(found_in_ledger(&relay, &gone).len(), gone.len(), "there is something to scan");
     // Some alone and some together.
     let erasures: Vec<_> = erased.iter().map(|(_, otp)| otp.erased()).collect();
     erasures[..5].iter().for_each(|event| hand_over_one(&relay, event));
     erasures[5..].chunks(100).for_each(|events| hand_over(&relay, events));
-    eventually("clean files", SOON, || found_in_files(&relay, &gone).is_empty());
-    assert_eq!(found_in_files(&relay, &there).len(), there.len());
+    eventually("clean files", SOON, || found_in_ledger(&relay, &gone).is_empty());
+    assert_eq!(found_in_ledger(&relay, &there).len(), there.len());
     assert_eq!(inbox(&relay).len(), there.len());
 }
 
 #[test]
 fn files_that_are_being_read_are_cleaned_after_that() {
-    let mut relay = Relay::builder().env("RELAY_LOG_LEVEL", "debug").start();
+    let mut relay = Relay::builder().on_a_file().env("RELAY_LOG_LEVEL", "debug").start();
     let otp = Otp::new();
     let event = otp.event(GENERATED);
     hand_over_one(&relay, &event);
@@ -272,9 +268,9 @@ fn files_that_are_being_read_are_cleaned_after_that() {
     hand_over_one(&relay, &bystander);
     ends_up(&relay, &bystander, "delivered");
     eventually("an attempt", SOON, || relay.log().contains("somebody reads the ledger"));
-    assert_eq!(found_in_files(&relay, &[&otp.number]).len(), 1, "it is still being read");
+    assert_eq!(found_in_ledger(&relay, &[&otp.number]).len(), 1, "it is still being read");
     reader.execute_batch("COMMIT").unwrap();
-    eventually("clean files", SOON, || found_in_files(&relay, &[&otp.number]).is_empty());
+    eventually("clean files", SOON, || found_in_ledger(&relay, &[&otp.number]).is_empty());
 
     // The next relay ends what the last one has begun.
     let killed = Otp::new();
@@ -286,14 +282,14 @@ fn files_that_are_being_read_are_cleaned_after_that() {
     hand_over_one(&relay, &killed.erased());
     relay.kill();
     reader.execute_batch("COMMIT").unwrap();
-    assert_eq!(found_in_files(&relay, &[&killed.number]).len(), 1);
+    assert_eq!(found_in_ledger(&relay, &[&killed.number]).len(), 1);
     relay.restart();
-    eventually("clean files", SOON, || found_in_files(&relay, &[&killed.number]).is_empty());
+    eventually("clean files", SOON, || found_in_ledger(&relay, &[&killed.number]).is_empty());
 }
 
 #[test]
 fn copies_that_sqlite_has_left_between_rows_go_as_well() {
-    let mut relay = Relay::start();
+    let mut relay = Relay::builder().on_a_file().start();
     let live: Vec<_> = (0..40).map(|_| Otp::new().event(GENERATED)).collect();
     let mut dead = Otp::new().event(GENERATED);
     dead["data"]["expiresAt"] = json!("soon");
@@ -315,9 +311,9 @@ fn copies_that_sqlite_has_left_between_rows_go_as_well() {
         .execute_batch("DELETE FROM contents WHERE event_id = 'moved'; DELETE FROM dead WHERE key = 'moved'")
         .unwrap();
     drop(ledger);
-    assert_eq!(found_in_files(&relay, &[&one.number, &another.number]).len(), 2);
+    assert_eq!(found_in_ledger(&relay, &[&one.number, &another.number]).len(), 2);
     relay.restart();
-    eventually("clean files", SOON, || found_in_files(&relay, &[&one.number, &another.number]).is_empty());
+    eventually("clean files", SOON, || found_in_ledger(&relay, &[&one.number, &another.number]).is_empty());
     assert_eq!(inbox(&relay).len(), live.len(), "what is live is all there");
     assert_eq!(dead_letters(&relay).len(), 1);
 }
@@ -359,15 +355,15 @@ fn a_ledger_of_an_older_relay_is_taken_over_with_all_that_it_holds() {
     }
     ledger.execute("DELETE FROM deliveries WHERE event_id = ?1", [id(&events[3])]).unwrap();
     drop(ledger);
-    let relay = Relay::builder().state(state.path()).start();
+    let relay = Relay::builder().on_a_file().state(state.path()).start();
     ends_up(&relay, &events[1], "delivered");
     assert_eq!(codes(&inbox(&relay)), [&*otps[1].code, &otps[0].code]);
     assert_eq!(delivery(&relay, &events[2]).unwrap()["state"], "failed");
     let numbers: Vec<_> = otps.iter().map(|otp| otp.number.as_str()).collect();
-    assert_eq!(found_in_files(&relay, &numbers[3..]), [""; 0], "what was deleted is no longer there");
+    assert_eq!(found_in_ledger(&relay, &numbers[3..]), [""; 0], "what was deleted is no longer there");
     hand_over(&relay, &otps.each_ref().map(Otp::erased));
     assert!(inbox(&relay).is_empty());
-    eventually("clean files", SOON, || found_in_files(&relay, &numbers).is_empty());
+    eventually("clean files", SOON, || found_in_ledger(&relay, &numbers).is_empty());
 }
 
 #[test]
@@ -400,7 +396,7 @@ fn with_kafka_an_erased_number_is_forgotten_and_what_lies_on_the_topics_does_not
     for event in [&refused, &shown] {
         assert!(delivery(&relay, event).is_none());
     }
-    eventually("clean files", SOON, || found_in_files(&relay, &[&otp.number]).is_empty());
+    eventually("clean files", SOON, || found_in_ledger(&relay, &[&otp.number]).is_empty());
     // The topic keeps its letter until its time is over. To replay it has no effect.
     let [letter] = dead_letters(&relay).try_into().unwrap();
     assert_eq!(letter["id"], refused["id"]);
@@ -411,15 +407,15 @@ fn with_kafka_an_erased_number_is_forgotten_and_what_lies_on_the_topics_does_not
     assert!(delivery(&relay, &refused).is_none());
     // Nor has the whole topic, read again by a relay whose ledger has lost its place and its ids.
     relay.kill();
-    let ledger = rusqlite::Connection::open(relay.state().join("ledger.db")).unwrap();
-    ledger.execute_batch("DELETE FROM offsets; DELETE FROM events").unwrap();
+    let ledger = relay.ledger();
+    assert!(ledger.execute("DELETE FROM offsets") > 0 && ledger.execute("DELETE FROM events") > 0);
     drop(ledger);
     relay.restart();
     wait_until_ready(&relay);
     metric_becomes(&relay, "consumed_total", 4.0);
     assert!(inbox(&relay).is_empty() && delivery(&relay, &refused).is_none());
     assert_eq!(provider.sent().len(), already);
-    assert_eq!(found_in_files(&relay, &[&otp.number]), [""; 0]);
+    assert_eq!(found_in_ledger(&relay, &[&otp.number]), [""; 0]);
     // The number may come back.
     let new = Otp::of(otp.number.clone());
     let made = new.event(GENERATED);

@@ -9,7 +9,6 @@ use harness::{Relay, RelayBuilder, SmsProvider, at_once, eventually};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -285,22 +284,19 @@ fn no_code_is_in_clear_in_the_state() {
     let events: Vec<_> = otps.iter().map(|otp| otp.event(GENERATED)).collect();
     hand_over(&relay, &events);
     events.iter().for_each(|event| drop(ends_up(&relay, event, "delivered")));
-    let scan = |folder: &Path| {
-        let files = std::fs::read_dir(folder).unwrap();
-        let bytes: Vec<_> = files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    let scan = |bytes: Vec<u8>| {
         let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(holds(&otps[0].otp_id), "there is something to scan");
         assert!(otps.iter().all(|otp| !holds(&otp.code)));
     };
-    scan(&relay.state());
+    scan(relay.ledger().contents());
     relay.terminate();
-    scan(&relay.state());
+    scan(relay.ledger().contents());
 }
 
 #[test]
 fn a_code_whose_key_is_missing_waits_for_it() {
-    let state = tempfile::tempdir().unwrap();
-    let with = |keys: &str| Relay::builder().state(state.path()).env("RELAY_ENCRYPTION_KEYS", keys);
+    let with = |keys: &str| Relay::builder().env("RELAY_ENCRYPTION_KEYS", keys);
     let mut relay = with(KEY).start();
     let otp = Otp::new();
     let event = otp.event(GENERATED);
@@ -311,7 +307,7 @@ fn a_code_whose_key_is_missing_waits_for_it() {
     assert_eq!(delivery(&relay, &event).unwrap()["state"], "waiting");
     assert!(relay.log().contains("RELAY_ENCRYPTION_KEYS"), "{}", relay.log());
     assert!(relay.terminate().success());
-    let relay = with(&format!("{KEY},{}", development_key())).start();
+    let relay = with(&format!("{KEY},{}", development_key())).ledger_of(&relay).start();
     ends_up(&relay, &event, "delivered");
     assert_eq!(codes(&inbox(&relay)), [otp.code]);
 }
@@ -360,22 +356,18 @@ fn what_is_older_than_the_ledger_remembers_is_forgotten_however_much_it_is() {
         ends_up(&relay, event, "delivered");
     }
     assert!(relay.terminate().success());
-    let ledger = rusqlite::Connection::open(relay.state().join("ledger.db")).unwrap();
+    let ledger = relay.ledger();
     let two_hours_ago = chrono::Utc::now().timestamp_millis() - 7_200_000;
-    let aged = ledger
-        .execute("UPDATE deliveries SET updated_at = ?1 WHERE event_id = ?2", (two_hours_ago, id(&old)));
-    assert_eq!(aged.unwrap(), 1);
+    let aged = format!("UPDATE deliveries SET updated_at = {two_hours_ago} WHERE event_id = '{}'", id(&old));
+    assert_eq!(ledger.execute(&aged), 1);
     // As a busy day leaves it.
-    let filled = ledger.execute(
+    let filled = ledger.execute(&format!(
         "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < 20000)
-         INSERT INTO events (id, seen_at) SELECT 'old-' || n, ?1 FROM many",
-        [two_hours_ago],
-    );
-    assert_eq!(filled.unwrap(), 20_000);
+         INSERT INTO events (id, seen_at) SELECT 'old-' || n, {two_hours_ago} FROM many"
+    ));
+    assert_eq!(filled, 20_000);
     relay.restart();
-    let remembered =
-        || -> i64 { ledger.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap() };
-    eventually("forgetting", SOON, || remembered() == 2);
+    eventually("forgetting", SOON, || ledger.number("SELECT count(*) FROM events") == 2);
     assert!(delivery(&relay, &old).is_none());
     assert_eq!(delivery(&relay, &new).unwrap()["state"], "delivered");
     assert_eq!(inbox(&relay).len(), 1);
@@ -384,14 +376,14 @@ fn what_is_older_than_the_ledger_remembers_is_forgotten_however_much_it_is() {
 #[test]
 fn while_the_ledger_cannot_be_written_the_answer_is_a_503_in_time() {
     let relay = Relay::start();
-    let ledger = rusqlite::Connection::open(relay.state().join("ledger.db")).unwrap();
-    ledger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ledger = relay.ledger();
+    ledger.block();
     let events: Vec<_> = (0..4).map(|_| Otp::new().event(GENERATED)).collect();
     let answers = at_once(4, |index| {
         let begun = Instant::now();
         (post(&relay, std::slice::from_ref(&events[index])), begun.elapsed())
     });
-    ledger.execute_batch("ROLLBACK").unwrap();
+    ledger.release();
     for (answer, took) in answers {
         answer.expect_problem(503, "unavailable");
         assert_eq!(answer.header("retry-after"), "1");

@@ -313,9 +313,7 @@ fn an_offset_that_the_topic_does_not_have_is_counted_and_reading_begins_at_the_e
     ends_up(&relay, &delivered, "delivered");
     assert!(relay.terminate().success());
     // As if the ledger were that of another broker.
-    let ledger = rusqlite::Connection::open(relay.state().join("ledger.db")).unwrap();
-    assert_eq!(ledger.execute("UPDATE offsets SET next = 1000000", []).unwrap(), 1);
-    drop(ledger);
+    assert_eq!(relay.ledger().execute("UPDATE offsets SET next = 1000000"), 1);
     relay.restart();
     wait_until_ready(&relay);
     metric_becomes(&relay, "offsets_lost_total", 1.0);

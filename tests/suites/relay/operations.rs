@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Everything that can be set.
-const VARIABLES: [&str; 23] = [
+const VARIABLES: [&str; 24] = [
     "RELAY_LISTEN",
     "RELAY_TOKEN",
     "RELAY_ENCRYPTION_KEYS",
@@ -30,6 +30,7 @@ const VARIABLES: [&str; 23] = [
     "RELAY_MAX_ATTEMPTS",
     "RELAY_REMEMBER_HOURS",
     "RELAY_STATE_DIR",
+    "RELAY_DATABASE_URL",
     "RELAY_LOG_FORMAT",
     "RELAY_LOG_LEVEL",
     "KAFKA_BROKERS",
@@ -182,7 +183,7 @@ fn health_and_readiness_tell_of_ledger_and_bus() {
         json!({
             "status": "ready",
             "dependencies": {
-                "ledger": { "kind": "sqlite", "status": "up" },
+                "ledger": { "kind": relay.ledger().kind(), "status": "up" },
                 "bus": { "kind": "in-process", "status": "up" },
             },
         })
@@ -543,7 +544,7 @@ fn a_second_relay_does_not_share_the_ledger_of_the_first() {
     // It would take the first one's deliveries for those of a relay that died, and send them again.
     let provider = SmsProvider::start();
     provider.delay(Duration::from_secs(2));
-    let first = brought_by(&[("main", &provider)]).start();
+    let first = brought_by(&[("main", &provider)]).on_a_file().start();
     let event = Otp::new().event(GENERATED);
     hand_over_one(&first, &event);
     requests_reach(&provider, 1);

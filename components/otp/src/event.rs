@@ -10,8 +10,10 @@ use spin_sdk::http::HeaderMap;
 pub(crate) struct Origin {
     /// The caller's id for the request, or one that was made up.
     pub(crate) request_id: String,
-    /// W3C trace context, if the caller traces.
-    traceparent: Option<String>,
+    /// W3C trace context, if the caller traces. Without one the event has none either: Spin shows its own
+    /// span's to nobody inside, and one that was made up here would name a span that nobody ever sees, and
+    /// would take the decision whether to sample from those who can. The relay then begins a trace.
+    pub(crate) traceparent: Option<String>,
 }
 
 impl Origin {

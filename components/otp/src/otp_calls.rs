@@ -161,6 +161,6 @@ pub(crate) async fn on_record<T>(
         policy: &config.policy,
     };
     let outcome = work(service).await;
-    publish::soon(config);
+    publish::soon(config, origin);
     outcome
 }

@@ -7,6 +7,7 @@
 use crate::{
     config::Config,
     environment::Environment,
+    event::Origin,
     log,
     outbox_entry::{Claimed, Refused, Waiting},
     relay::{Away, Relay},
@@ -84,8 +85,8 @@ impl From<Unavailable> for Held {
     }
 }
 
-/// Pushes what waits, after the answer. Returns at once.
-pub(crate) fn soon(config: &Rc<Config>) {
+/// Pushes what waits, after the answer to a request, and in its trace. Returns at once.
+pub(crate) fn soon(config: &Rc<Config>, origin: &Origin) {
     tidy(config);
     if config.relay.is_none() || !BREAKER.with_borrow(|breaker| breaker.allows(Environment.now())) {
         return;
@@ -94,10 +95,10 @@ pub(crate) fn soon(config: &Rc<Config>) {
     if RUNNING.replace(true) {
         return;
     }
-    let config = Rc::clone(config);
+    let (config, traceparent) = (Rc::clone(config), origin.traceparent.clone());
     spin_sdk::wasip3::spawn(async move {
         if let Some(relay) = &config.relay {
-            run(&config.database, relay).await;
+            run(&config.database, relay, traceparent.as_deref()).await;
         }
         RUNNING.set(false);
     });
@@ -118,7 +119,7 @@ fn tidy(config: &Rc<Config>) {
     });
 }
 
-async fn run(place: &Place, relay: &Relay) {
+async fn run(place: &Place, relay: &Relay, traceparent: Option<&str>) {
     while WANTED.get() {
         let rest = LAST.get().map(|last| PAUSE.saturating_sub(last.elapsed())).unwrap_or_default();
         if !rest.is_zero() {
@@ -126,7 +127,7 @@ async fn run(place: &Place, relay: &Relay) {
         }
         WANTED.set(false);
         LAST.set(Some(Instant::now()));
-        match batch(place, relay, PUBLISH_DEADLINE).await {
+        match batch(place, relay, PUBLISH_DEADLINE, traceparent).await {
             // There may be more where these came from.
             Ok(published) if published.claimed >= MAX_BATCH_EVENTS => WANTED.set(true),
             Ok(_) => {}
@@ -140,7 +141,7 @@ pub(crate) async fn flush(place: &Place, relay: &Relay) -> Result<(Published, Wa
     let start = Instant::now();
     let mut flushed = Published::default();
     while start.elapsed() < FLUSH {
-        match batch(place, relay, FLUSH_DEADLINE.saturating_sub(start.elapsed())).await {
+        match batch(place, relay, FLUSH_DEADLINE.saturating_sub(start.elapsed()), None).await {
             Ok(published) if published.claimed == 0 => break,
             Ok(published) => flushed.add(&published),
             Err(Held::Relay(_)) => break,
@@ -151,8 +152,8 @@ pub(crate) async fn flush(place: &Place, relay: &Relay) -> Result<(Published, Wa
 }
 
 /// Claims, pushes and drops one batch.
-async fn batch(place: &Place, relay: &Relay, limit: Duration) -> Result<Published, Held> {
-    let outcome = try_batch(place, relay, limit).await;
+async fn batch(place: &Place, relay: &Relay, limit: Duration, traceparent: Option<&str>) -> Result<Published, Held> {
+    let outcome = try_batch(place, relay, limit, traceparent).await;
     let now = Environment.now();
     match &outcome {
         Ok(published) if published.claimed > 0 => BREAKER.with_borrow_mut(Breaker::succeeded),
@@ -169,7 +170,7 @@ async fn batch(place: &Place, relay: &Relay, limit: Duration) -> Result<Publishe
     outcome
 }
 
-async fn try_batch(place: &Place, relay: &Relay, limit: Duration) -> Result<Published, Held> {
+async fn try_batch(place: &Place, relay: &Relay, limit: Duration, traceparent: Option<&str>) -> Result<Published, Held> {
     let claimed = Store::new(place).claim(Environment.now(), CLAIM, MAX_BATCH_EVENTS).await?;
     let mut published = Published { claimed: claimed.len(), ..Published::default() };
     let (mut events, mut refused, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
@@ -179,7 +180,7 @@ async fn try_batch(place: &Place, relay: &Relay, limit: Duration) -> Result<Publ
             Err(reason) => refused.push(reason),
         }
     }
-    let pushed = push(relay, limit, &events, &mut accepted, &mut refused).await;
+    let pushed = push(relay, (limit, traceparent), &events, &mut accepted, &mut refused).await;
     // Also when a later part failed: what was accepted is not to be sent again.
     if !accepted.is_empty() {
         Store::new(place).forget_events(&accepted).await?;
@@ -231,7 +232,7 @@ impl Entry {
 /// Pushes events, oldest first, in as few batches as their size allows.
 async fn push(
     relay: &Relay,
-    limit: Duration,
+    (limit, traceparent): (Duration, Option<&str>),
     events: &[Entry],
     accepted: &mut Vec<i64>,
     refused: &mut Vec<Refused>,
@@ -254,7 +255,8 @@ async fn push(
         }
         rest = later;
         let batch = format!("[{}]", part.iter().map(|entry| &*entry.event).collect::<Vec<_>>().join(","));
-        let answer = relay.publish(batch, until.saturating_duration_since(Instant::now())).await?;
+        let answer =
+            relay.publish(batch, traceparent, until.saturating_duration_since(Instant::now())).await?;
         let by_id: HashMap<_, _> = part.iter().map(|entry| (&*entry.id, entry.sequence)).collect();
         accepted.extend(answer.accepted.iter().filter_map(|id| by_id.get(&**id)));
         refused.extend(answer.rejected.into_iter().filter_map(|Rejected { id, reason, .. }| {

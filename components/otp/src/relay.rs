@@ -94,14 +94,20 @@ impl Relay {
         }
     }
 
-    /// Hands over a batch, a JSON array of events, and hears which of them are kept.
-    pub(crate) async fn publish(&self, batch: String, limit: Duration) -> Result<Answer, Away> {
-        deadline::within(limit, self.post(batch))
+    /// Hands over a batch, a JSON array of events, and hears which of them are kept. The trace is that of the
+    /// request after which it is done; where the host traces, it puts its own span in between.
+    pub(crate) async fn publish(
+        &self,
+        batch: String,
+        traceparent: Option<&str>,
+        limit: Duration,
+    ) -> Result<Answer, Away> {
+        deadline::within(limit, self.post(batch, traceparent))
             .await
             .unwrap_or_else(|| Err(Away(format!("no answer within {} ms", limit.as_millis()))))
     }
 
-    async fn post(&self, batch: String) -> Result<Answer, Away> {
+    async fn post(&self, batch: String, traceparent: Option<&str>) -> Result<Answer, Away> {
         let away = |error: &dyn std::fmt::Display| Away(error.to_string());
         let mut request = Request::builder()
             .method(Method::POST)
@@ -110,6 +116,9 @@ impl Relay {
             .header("content-length", batch.len());
         if let Some(Token(token)) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(traceparent) = traceparent {
+            request = request.header("traceparent", traceparent);
         }
         let request = request.body(FullBody::new(Bytes::from(batch))).map_err(|error| away(&error))?;
         let response = http::send(request).await.map_err(|error| away(&error))?;

@@ -10,9 +10,11 @@ use crate::{
     postgres::{self, Postgres},
     redis::{self, Redis},
     sqlite::{self, Database, Sqlite},
+    telemetry::Requests,
     variables::{self, Variables},
 };
 use anyhow::{Context as _, Result, anyhow};
+use opentelemetry::trace::SpanContext;
 use std::{
     path::Path,
     pin::Pin,
@@ -22,17 +24,24 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, Store, StoreContextMut, StoreLimits, StoreLimitsBuilder,
-    component::{Component, GuestTaskId, Linker, ResourceTable},
+    AsContextMut, Cache, CacheConfig, Config, Engine, Store, StoreContextMut, StoreLimits,
+    StoreLimitsBuilder,
+    component::{Accessor, Component, GuestTaskId, HasData, Linker, Resource, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{TrappableError, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
-    WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
+    WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
     handler::{
         HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState,
         WorkerStatus,
     },
-    p3::bindings::ServicePre,
+    p3::{
+        Request, Response,
+        bindings::{
+            ServicePre,
+            http::{client, types::ErrorCode},
+        },
+    },
 };
 
 /// Requests that an instance serves before it is dropped, as with Spin.
@@ -60,6 +69,7 @@ pub(crate) struct State {
     redis: Redis,
     sqlite: Sqlite,
     variables: Arc<Variables>,
+    requests: Requests,
     limits: StoreLimits,
 }
 
@@ -155,15 +165,21 @@ impl Application {
     fn store(&self) -> Store<State> {
         let mut wasi = WasiCtx::builder();
         wasi.inherit_stdout().inherit_stderr();
+        let requests = Requests::default();
         let state = State {
             table: ResourceTable::new(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            outbound: OutboundHttp(Arc::clone(&self.shared.allowed_hosts)),
+            outbound: OutboundHttp::new(Arc::clone(&self.shared.allowed_hosts)),
             postgres: Postgres::new(Arc::clone(&self.postgres)),
-            redis: Redis::new(Arc::clone(&self.shared.allowed_hosts)),
-            sqlite: Sqlite { database: self.shared.database.clone(), table: ResourceTable::new() },
+            redis: Redis::new(Arc::clone(&self.shared.allowed_hosts), requests.clone()),
+            sqlite: Sqlite {
+                database: self.shared.database.clone(),
+                table: ResourceTable::new(),
+                requests: requests.clone(),
+            },
             variables: Arc::clone(&self.shared.variables),
+            requests,
             limits: StoreLimitsBuilder::new().memory_size(MAX_MEMORY).build(),
         };
         let mut store = Store::new(&self.engine, state);
@@ -196,11 +212,38 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    // In place of what the line above has put there.
+    linker.allow_shadowing(true);
+    client::add_to_linker::<_, Client>(&mut linker, State::http)?;
+    linker.allow_shadowing(false);
     postgres::add_to_linker(&mut linker, |state: &mut State| &mut state.postgres)?;
     redis::add_to_linker(&mut linker, |state: &mut State| &mut state.redis)?;
     sqlite::add_to_linker(&mut linker, |state: &mut State| &mut state.sqlite)?;
     variables::add_to_linker(&mut linker, |state: &mut State| &state.variables)?;
     Ok(linker)
+}
+
+/// Outbound HTTP that knows for which request it is.
+struct Client;
+
+impl HasData for Client {
+    type Data<'a> = WasiHttpCtxView<'a>;
+}
+
+impl client::HostWithStore<State> for Client {
+    async fn send(
+        accessor: &Accessor<State, Self>,
+        request: Resource<Request>,
+    ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
+        accessor.with(|mut access| {
+            let requests = access.data_mut().requests.clone();
+            let caller = requests.caller(access.as_context_mut());
+            access.data_mut().outbound.caller = caller;
+        });
+        // Nobody else comes in between: the first thing that this does is to ask the outbound hook.
+        <WasiHttp as client::HostWithStore<State>>::send(&accessor.with_getter(|state| state.http()), request)
+            .await
+    }
 }
 
 impl HandlerState for Application {
@@ -267,7 +310,7 @@ pub(crate) struct Worker {
 
 impl WorkerState for Worker {
     type StoreData = State;
-    type RequestData = ();
+    type RequestData = Option<SpanContext>;
 
     fn should_accept_request(&self, at_once: usize, total: usize) -> ShouldAccept {
         if total >= REQUESTS_PER_INSTANCE {
@@ -281,10 +324,11 @@ impl WorkerState for Worker {
 
     fn on_request_start(
         &self,
-        _store: StoreContextMut<'_, State>,
-        _data: (),
-        _task: GuestTaskId,
+        mut store: StoreContextMut<'_, State>,
+        request: Option<SpanContext>,
+        task: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
+        store.data_mut().requests.begin(task, request);
         Box::pin(tokio::time::sleep(REQUEST_TIMEOUT))
     }
 

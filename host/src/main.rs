@@ -19,6 +19,7 @@ mod server;
 mod shutdown;
 mod sqlite;
 mod startup;
+mod telemetry;
 mod variables;
 mod waiting;
 

@@ -1,8 +1,9 @@
 //! Outbound networking: `allowed_outbound_hosts`, and outbound HTTP through it.
 
-use crate::variables::Variables;
+use crate::{telemetry::Span, variables::Variables};
 use anyhow::{Context, Result, bail};
 use http_body_util::BodyExt;
+use opentelemetry::trace::SpanContext;
 use std::sync::Arc;
 use url::Host;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -139,12 +140,20 @@ fn well_known_port(scheme: &str) -> Option<u16> {
 
 /// Outbound HTTP of an instance: only where it is allowed to.
 #[derive(Debug)]
-pub(crate) struct OutboundHttp(pub(crate) Arc<AllowedHosts>);
+pub(crate) struct OutboundHttp {
+    allowed: Arc<AllowedHosts>,
+    /// For which request the next call is made, if that is traced.
+    pub(crate) caller: Option<SpanContext>,
+}
 
 impl OutboundHttp {
+    pub(crate) fn new(allowed: Arc<AllowedHosts>) -> Self {
+        Self { allowed, caller: None }
+    }
+
     fn allows(&self, uri: &http::Uri) -> bool {
         match (uri.scheme_str(), uri.host()) {
-            (Some(scheme), Some(host)) => self.0.allow(scheme, host, uri.port_u16()),
+            (Some(scheme), Some(host)) => self.allowed.allow(scheme, host, uri.port_u16()),
             _ => false,
         }
     }
@@ -155,20 +164,27 @@ type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(),
 impl WasiHttpHooks for OutboundHttp {
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let allowed = self.allows(request.uri());
+        let mut span = Span::of_outbound(&mut request, self.caller.take());
         Box::new(async move {
             if !allowed {
+                span.failed("denied");
                 tracing::warn!(
                     host = request.uri().host(),
                     "outbound request refused; add it to allowed_outbound_hosts in spin.toml"
                 );
                 return Err(Error::HttpRequestDenied);
             }
-            let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
+            let sent = wasmtime_wasi_http::default_send_request(request, options).await;
+            match &sent {
+                Ok((response, _)) => span.answered(response.status(), 400),
+                Err(_) => span.failed("no_answer"),
+            }
+            let (response, io) = sent?;
             Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Box<_>))
         })
     }
@@ -237,7 +253,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let uri = format!("http://127.0.0.1:{port}/");
 
-        let mut denied = OutboundHttp(Arc::default());
+        let mut denied = OutboundHttp::new(Arc::default());
         assert!(matches!(send(&mut denied, uri.clone()).await, Err(Error::HttpRequestDenied)));
 
         tokio::spawn(async move {
@@ -245,7 +261,7 @@ mod tests {
             assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         });
-        let mut open = OutboundHttp(Arc::new(allowed(&[&format!("http://127.0.0.1:{port}")])));
+        let mut open = OutboundHttp::new(Arc::new(allowed(&[&format!("http://127.0.0.1:{port}")])));
         let (response, io) = send(&mut open, uri).await.unwrap();
         tokio::spawn(Box::into_pin(io));
         assert_eq!(response.status(), 204);

@@ -3,7 +3,7 @@
 //! As with Spin, each `open` is a TCP connection of its own, no command has a deadline, and a connection
 //! that broke stays broken: the guest sees to both.
 
-use crate::outbound::AllowedHosts;
+use crate::{outbound::AllowedHosts, telemetry::Requests};
 use ::redis::{
     AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, ParsingError, RedisError, Value,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
@@ -11,7 +11,10 @@ use ::redis::{
 use bindings::redis::{Error, Host, HostConnection, HostConnectionWithStore, RedisParameter, RedisResult};
 use std::sync::Arc;
 use url::Url;
-use wasmtime::component::{Accessor, HasData, Linker, Resource, ResourceTable};
+use wasmtime::{
+    AsContextMut,
+    component::{Accessor, HasData, Linker, Resource, ResourceTable},
+};
 
 mod bindings {
     //! What `wit/` says, as Rust traits.
@@ -107,11 +110,12 @@ pub(crate) struct Redis {
     allowed: Arc<AllowedHosts>,
     /// The guest's connections.
     table: ResourceTable,
+    requests: Requests,
 }
 
 impl Redis {
-    pub(crate) fn new(allowed: Arc<AllowedHosts>) -> Self {
-        Self { allowed, table: ResourceTable::new() }
+    pub(crate) fn new(allowed: Arc<AllowedHosts>, requests: Requests) -> Self {
+        Self { allowed, table: ResourceTable::new(), requests }
     }
 }
 
@@ -153,10 +157,17 @@ impl<T: Send + 'static> HostConnectionWithStore<T> for RedisData {
         command: String,
         arguments: Vec<RedisParameter>,
     ) -> Result<Vec<RedisResult>, Error> {
-        let connection = accessor
-            .with(|mut access| access.get().table.get(&connection).cloned())
-            .map_err(|error| Error::Other(error.to_string()))?;
-        connection.execute(&command, arguments).await
+        let (connection, mut span) = accessor.with(|mut access| {
+            let redis = access.get();
+            let (connection, requests) = (redis.table.get(&connection).cloned(), redis.requests.clone());
+            (connection, requests.database(access.as_context_mut(), "redis", &command))
+        });
+        let connection = connection.map_err(|error| Error::Other(error.to_string()))?;
+        let replied = connection.execute(&command, arguments).await;
+        if replied.is_err() {
+            span.failed("redis");
+        }
+        replied
     }
 }
 

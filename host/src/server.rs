@@ -7,6 +7,7 @@ use crate::{
     headers,
     request_body::RequestBody,
     shutdown::Shutdown,
+    telemetry::Span,
     waiting::{Place, Waiting},
 };
 use anyhow::{Context, Result};
@@ -289,8 +290,9 @@ impl Exchange {
         }
         let start = Instant::now();
         let method = request.method().clone();
-        let path = for_log(request.uri().path());
-        let mut response = match self.component(request).await? {
+        let path = masked(request.uri().path());
+        let mut span = Span::of_request(&request);
+        let mut response = match self.component(request, &span).await? {
             Ok(response) => response,
             Err(refusal) => refused(refusal),
         };
@@ -300,9 +302,11 @@ impl Exchange {
         }
         // The client has an answer to read now, and then the next request to send.
         self.place.wait_anew();
+        span.answered(response.status(), 500);
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
         tracing::info!(
             %method, path, status = response.status().as_u16(), ms = start.elapsed().as_micros() as f64 / 1e3, id,
+            trace_id = span.trace_id(),
             "request"
         );
         Ok(response)
@@ -311,6 +315,7 @@ impl Exchange {
     async fn component(
         &self,
         mut request: Request<Incoming>,
+        span: &Span,
     ) -> Result<Result<Response<WasiBody>, Refusal>, Closed> {
         let uri = match headers::absolute_uri(request.uri(), request.headers()) {
             Ok(uri) => uri,
@@ -341,11 +346,11 @@ impl Exchange {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let Some(slot) = server.slot(safe).await else { return Ok(Ok(unavailable(BUSY))) };
-        let handler = server.handler.clone();
+        let (handler, context) = (server.handler.clone(), span.context());
         // A task of its own: a client that leaves takes its connection along, and not what it has set going. That
         // keeps its slot until it is done.
         let handling = tokio::spawn(async move {
-            let response = handler.handle((), Request::from_parts(head, body)).await;
+            let response = handler.handle(context, Request::from_parts(head, body)).await;
             drop((slot, long));
             response
         });
@@ -414,9 +419,9 @@ fn unavailable(detail: &'static str) -> Response<WasiBody> {
     response
 }
 
-/// A path for the log: not longer than a log can bear, and without digits, plain or percent-encoded, for
+/// A path for logs and traces: not longer than a log can bear, and without digits, plain or percent-encoded, for
 /// they may be a phone number or a code.
-fn for_log(path: &str) -> String {
+pub(crate) fn masked(path: &str) -> String {
     // Characters that still belong to a %XX.
     let mut encoded = 0;
     let masked = path.chars().take(MAX_LOGGED_PATH).map(|c| {
@@ -433,15 +438,15 @@ mod tests {
 
     #[test]
     fn the_log_shows_no_number_of_a_path() {
-        assert_eq!(for_log("/users/+14155550123"), "/users/+***********");
-        assert_eq!(for_log("/users/+1-415-555-0123"), "/users/+*-***-***-****");
-        assert_eq!(for_log("/users/%2B%31%34x/generate-otp"), "/users/%**%**%**x/generate-otp");
+        assert_eq!(masked("/users/+14155550123"), "/users/+***********");
+        assert_eq!(masked("/users/+1-415-555-0123"), "/users/+*-***-***-****");
+        assert_eq!(masked("/users/%2B%31%34x/generate-otp"), "/users/%**%**%**x/generate-otp");
     }
 
     #[test]
     fn a_path_fills_no_log() {
-        assert_eq!(for_log(&"/x".repeat(128)), "/x".repeat(128));
-        assert_eq!(for_log(&"/x".repeat(8000)), "/x".repeat(128) + "…");
+        assert_eq!(masked(&"/x".repeat(128)), "/x".repeat(128));
+        assert_eq!(masked(&"/x".repeat(8000)), "/x".repeat(128) + "…");
     }
 
     #[test]

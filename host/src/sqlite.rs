@@ -9,7 +9,7 @@
 //! inside `BEGIN … COMMIT` keeps its turn until the end. Processes beside this one are waited for by
 //! SQLite's own means.
 
-use crate::manifest::DEFAULT_DATABASE;
+use crate::{manifest::DEFAULT_DATABASE, telemetry::Requests};
 use anyhow::{Context as _, Result};
 use bindings::sqlite::{Error, Host, HostConnection, HostConnectionWithStore, RowResult, Value};
 use rusqlite::{
@@ -21,7 +21,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard, oneshot};
-use wasmtime::component::{Accessor, FutureReader, HasData, Linker, Resource, ResourceTable, StreamReader};
+use wasmtime::{
+    AsContextMut,
+    component::{Accessor, FutureReader, HasData, Linker, Resource, ResourceTable, StreamReader},
+};
 
 mod bindings {
     //! What `wit/` says, as Rust traits.
@@ -221,6 +224,7 @@ pub(crate) struct Sqlite {
     pub(crate) database: Option<Arc<Database>>,
     /// The guest's connections.
     pub(crate) table: ResourceTable,
+    pub(crate) requests: Requests,
 }
 
 impl Sqlite {
@@ -271,10 +275,17 @@ impl<T: Send + 'static> HostConnectionWithStore<T> for SqliteData {
         statement: String,
         parameters: Vec<Value>,
     ) -> Result<(Vec<String>, StreamReader<RowResult>, FutureReader<Result<(), Error>>), Error> {
-        let connection = accessor
-            .with(|mut access| access.get().table.get(&connection).cloned())
-            .map_err(|_| Error::InvalidConnection)?;
+        let (connection, mut span) = accessor.with(|mut access| {
+            let sqlite = access.get();
+            let (connection, requests) = (sqlite.table.get(&connection).cloned(), sqlite.requests.clone());
+            (connection, requests.database(access.as_context_mut(), "sqlite", &statement))
+        });
+        let connection = connection.map_err(|_| Error::InvalidConnection)?;
         let (columns, rows) = connection.execute(statement, parameters).await;
+        if rows.is_err() {
+            span.failed("sqlite");
+        }
+        drop(span);
         let (rows, outcome) = match rows {
             Ok(rows) => (rows, Ok(())),
             Err(error) => (Vec::new(), Err(error)),

@@ -8,6 +8,7 @@ use crate::{
     server,
     shutdown::Shutdown,
     sqlite::Database,
+    telemetry::Telemetry,
     variables::{Sources, Variables},
 };
 use anyhow::{Context, Result};
@@ -51,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let listener = server::bind(&arguments.listen).await?;
         let address = listener.local_addr()?;
         let shutdown = Shutdown::at_signals(Duration::from_secs(arguments.drain_seconds))?;
+        let telemetry = Telemetry::start(&manifest.name);
         let start = Instant::now();
         let shared = Shared {
             variables: Arc::new(variables),
@@ -77,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         if tokio::time::timeout(INSTANCES_TIMEOUT, loaded.stopper.stop()).await.is_err() {
             tracing::warn!("stopped with work in the background after {} s", INSTANCES_TIMEOUT.as_secs());
         }
+        telemetry.end().await;
         println!("{} has stopped", manifest.name);
         Ok(())
     })

@@ -1,0 +1,376 @@
+//! Traces: requests and what the guest calls on their behalf, as OpenTelemetry spans, sent by OTLP over HTTP.
+//!
+//! As with Spin, they are sent where `OTEL_EXPORTER_OTLP_ENDPOINT` says, a request goes on with its caller's
+//! trace, the guest sees the caller's `traceparent` as it came, and an outbound request carries the context of
+//! its own span. Without that variable there are no spans, and an empty [`Span`] costs nothing. A collector that
+//! is away costs spans, and no request: what is to be sent waits in a queue of a bounded length, which another
+//! thread empties.
+//!
+//! Unlike Spin, which at this time leaves the calls of a reused instance without a parent, each call belongs to
+//! the request that it is made for ([`Requests`]); and no span holds a digit of a path, a statement or an
+//! argument, for there may be a phone number in it.
+
+use crate::server::masked;
+use anyhow::{Context as _, Result, bail};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use opentelemetry::{
+    Context, Key, KeyValue, Value,
+    propagation::{Extractor, TextMapPropagator},
+    trace::{
+        Span as _, SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, Tracer, TracerProvider as _,
+    },
+};
+use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    propagation::TraceContextPropagator,
+    trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter},
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::runtime::Handle;
+use wasmtime::{AsContextMut, component::GuestTaskId};
+
+/// How long the last spans may take when the host ends.
+const LAST: Duration = Duration::from_secs(2);
+
+/// The one route that there is, as the manifest has it.
+const ROUTE: &str = "/...";
+
+/// Set once, and only where traces are wanted.
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// What sends spans, if they are wanted.
+#[derive(Debug)]
+pub(crate) struct Telemetry(Option<SdkTracerProvider>);
+
+impl Telemetry {
+    /// Begins as the `OTEL_…` variables say, for the application of this name. What is wrong with them is said,
+    /// and costs the traces only.
+    pub(crate) fn start(application: &str) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if !is_wanted(&variable) {
+            return Self(None);
+        }
+        match provider(&variable, application) {
+            Ok(provider) => {
+                let _ = TRACER.set(provider.tracer("spin-otp-host"));
+                Self(Some(provider))
+            }
+            Err(error) => {
+                tracing::warn!("no traces are sent: {error:#}");
+                Self(None)
+            }
+        }
+    }
+
+    /// Sends what is left, unless that takes long.
+    pub(crate) async fn end(self) {
+        let Some(provider) = self.0 else { return };
+        // It blocks, and the sending itself is done on this runtime.
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST)).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            tracing::debug!("the last traces were not sent");
+        }
+    }
+}
+
+/// Whether spans are to be sent, by the variables of the OpenTelemetry specification.
+fn is_wanted(variable: &impl Fn(&str) -> Option<String>) -> bool {
+    let endpoints = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    endpoints.into_iter().any(|name| variable(name).is_some())
+        && !variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        && variable("OTEL_TRACES_EXPORTER").is_none_or(|value| value != "none")
+}
+
+fn provider(variable: &impl Fn(&str) -> Option<String>, application: &str) -> Result<SdkTracerProvider> {
+    for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        match variable(name).as_deref() {
+            None => {}
+            Some("http/protobuf") => break,
+            Some(other) => bail!(
+                "{name} is {other:?}; set it to http/protobuf, and the endpoint to where the collector takes \
+                 that (port 4318, as a rule)"
+            ),
+        }
+    }
+    // Another part of the host may have chosen it already, and there is only this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .build()
+        .context("check OTEL_EXPORTER_OTLP_ENDPOINT and the variables beside it")?;
+    let resource =
+        || Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    let unnamed = |name: &Value| name.as_str().starts_with("unknown_service");
+    let resource = match resource().build() {
+        named if !named.get_ref(&Key::new("service.name")).is_none_or(unnamed) => named,
+        _ => resource().with_service_name(application.to_owned()).build(),
+    };
+    let exporter = OnRuntime {
+        exporter: Arc::new(exporter),
+        runtime: Handle::current(),
+        failing: AtomicBool::new(false),
+    };
+    // Samples, queues and batches as the standard's variables say.
+    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+}
+
+/// Sends on the runtime, which the thread that gathers spans is no part of, and says once that it fails.
+#[derive(Debug)]
+struct OnRuntime {
+    exporter: Arc<opentelemetry_otlp::SpanExporter>,
+    runtime: Handle,
+    failing: AtomicBool,
+}
+
+impl SpanExporter for OnRuntime {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exporter = Arc::clone(&self.exporter);
+        let sent = self.runtime.spawn(async move { exporter.export(batch).await }).await;
+        let sent = sent.unwrap_or(Err(OTelSdkError::AlreadyShutdown));
+        let was_failing = self.failing.swap(sent.is_err(), Ordering::Relaxed);
+        match &sent {
+            Err(error) if !was_failing => tracing::warn!(
+                "traces cannot be sent and are dropped until they can; check OTEL_EXPORTER_OTLP_ENDPOINT and the \
+                 collector: {error}"
+            ),
+            Ok(()) if was_failing => tracing::info!("traces are sent again"),
+            _ => {}
+        }
+        sent
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        if let Some(exporter) = Arc::get_mut(&mut self.exporter) {
+            exporter.set_resource(resource);
+        }
+    }
+}
+
+/// A span that has begun; it ends when it is dropped. Empty where there are no traces.
+#[derive(Debug, Default)]
+pub(crate) struct Span(Option<opentelemetry_sdk::trace::Span>);
+
+impl Span {
+    fn begin(
+        kind: SpanKind,
+        parent: impl FnOnce() -> Context,
+        described: impl FnOnce() -> (String, Vec<KeyValue>),
+    ) -> Self {
+        let Some(tracer) = TRACER.get() else { return Self(None) };
+        let (name, attributes) = described();
+        let builder = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
+        Self(Some(builder.start_with_context(tracer, &parent())))
+    }
+
+    /// A request that came in, and goes on with the trace of its caller.
+    pub(crate) fn of_request<B>(request: &Request<B>) -> Self {
+        let described = || {
+            let method = known(request.method());
+            let attributes = vec![
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("http.route", ROUTE),
+                KeyValue::new("url.path", masked(request.uri().path())),
+                KeyValue::new("url.scheme", "http"),
+            ];
+            (format!("{} {ROUTE}", if method == "_OTHER" { "HTTP" } else { method }), attributes)
+        };
+        Self::begin(SpanKind::Server, || of_caller(request.headers()), described)
+    }
+
+    /// A request that the guest sends. It carries the span's context from here on.
+    pub(crate) fn of_outbound<B>(request: &mut Request<B>, caller: Option<SpanContext>) -> Self {
+        let parent = || match caller {
+            Some(caller) => Context::new().with_remote_span_context(caller),
+            None => of_caller(request.headers()),
+        };
+        let described = || {
+            let (method, uri) = (known(request.method()), request.uri());
+            let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+            let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+            let attributes = vec![
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("server.address", host.to_owned()),
+                KeyValue::new("server.port", i64::from(port)),
+                KeyValue::new("url.full", format!("{scheme}://{host}:{port}{}", masked(uri.path()))),
+            ];
+            ((if method == "_OTHER" { "HTTP" } else { method }).to_owned(), attributes)
+        };
+        let span = Self::begin(SpanKind::Client, parent, described);
+        if let Some(context) = span.context().filter(SpanContext::is_valid) {
+            let flags = context.trace_flags() & TraceFlags::SAMPLED;
+            let traceparent = format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id());
+            let state = context.trace_state().header();
+            for (name, value) in [("traceparent", traceparent), ("tracestate", state)] {
+                match HeaderValue::try_from(value) {
+                    Ok(value) if !value.is_empty() => drop(request.headers_mut().insert(name, value)),
+                    _ => drop(request.headers_mut().remove(name)),
+                }
+            }
+        }
+        span
+    }
+
+    /// A request was answered, here or by whoever the guest asked. From `fault` on a status is an error.
+    pub(crate) fn answered(&mut self, status: StatusCode, fault: u16) {
+        let Some(span) = &mut self.0 else { return };
+        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+        if status.as_u16() >= fault {
+            self.failed(status.as_str().to_owned());
+        }
+    }
+
+    /// It did not work: what kind of error it was. Not what it says, for that may repeat a value.
+    pub(crate) fn failed(&mut self, kind: impl Into<Value>) {
+        let Some(span) = &mut self.0 else { return };
+        span.set_attribute(KeyValue::new("error.type", kind.into()));
+        span.set_status(Status::error(""));
+    }
+
+    /// What others go on from.
+    pub(crate) fn context(&self) -> Option<SpanContext> {
+        self.0.as_ref().map(|span| span.span_context().clone())
+    }
+
+    /// For the log, so that it leads to the trace.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let context = self.0.as_ref()?.span_context();
+        context.is_sampled().then(|| context.trace_id().to_string())
+    }
+}
+
+/// The requests of an instance, by the task that the guest runs for each. An instance has few in its life, so
+/// none is taken out again: work in the background goes on after the answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requests(Arc<Mutex<HashMap<GuestTaskId, SpanContext>>>);
+
+impl Requests {
+    /// The guest begins with a request.
+    pub(crate) fn begin(&self, task: GuestTaskId, request: Option<SpanContext>) {
+        if let Some(request) = request {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(task, request);
+        }
+    }
+
+    /// The request for which the guest is making a call.
+    pub(crate) fn caller(&self, mut store: impl AsContextMut) -> Option<SpanContext> {
+        TRACER.get()?;
+        let mut store = store.as_context_mut();
+        let mut stack = store.async_call_stack().ok()?;
+        let requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stack.find_map(|task| requests.get(&task).cloned())
+    }
+
+    /// A call to a database that the guest is making. `operation` is its first word, and no more of it.
+    pub(crate) fn database(&self, store: impl AsContextMut, system: &'static str, statement: &str) -> Span {
+        let parent = || {
+            let caller = self.caller(store);
+            caller.map_or_else(Context::new, |caller| Context::new().with_remote_span_context(caller))
+        };
+        let described = || {
+            let operation = operation(statement);
+            let attributes = vec![
+                KeyValue::new("db.system.name", system),
+                KeyValue::new("db.operation.name", operation.clone()),
+            ];
+            (operation, attributes)
+        };
+        Span::begin(SpanKind::Client, parent, described)
+    }
+}
+
+/// The first word of a statement or command, in capitals.
+fn operation(statement: &str) -> String {
+    let word = statement.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    word.to_ascii_uppercase()
+}
+
+/// A method by its name, if it is one of those that everybody knows.
+fn known(method: &http::Method) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
+        .into_iter()
+        .find(|known| known == method)
+        .unwrap_or("_OTHER")
+}
+
+/// The trace of whoever sent this.
+fn of_caller(headers: &HeaderMap) -> Context {
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &Fields(headers))
+}
+
+/// Header fields, of which one that stands twice is as good as none.
+struct Fields<'a>(&'a HeaderMap);
+
+impl Extractor for Fields<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let mut values = self.0.get_all(key).into_iter();
+        values.next().filter(|_| values.next().is_none())?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_sent_where_somebody_says_where_to() {
+        let wanted = |set: &[(&str, &str)]| {
+            is_wanted(&|name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        assert!(!wanted(&[]));
+        assert!(!wanted(&[("OTEL_SERVICE_NAME", "otp")]));
+        assert!(wanted(&[endpoint]));
+        assert!(wanted(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")]));
+        assert!(!wanted(&[endpoint, ("OTEL_SDK_DISABLED", "true")]));
+        assert!(!wanted(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]));
+    }
+
+    #[test]
+    fn of_a_statement_only_its_first_word_is_shown() {
+        assert_eq!(operation("  insert into users VALUES ('+14155550123')"), "INSERT");
+        assert_eq!(operation("EVALSHA"), "EVALSHA");
+        assert_eq!(operation("+14155550123"), "");
+    }
+
+    #[test]
+    fn a_caller_is_believed_if_it_names_one_trace() {
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let with = |values: &[&'static str]| {
+            let fields = values
+                .iter()
+                .map(|value| (http::HeaderName::from_static("traceparent"), HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::new();
+            fields.for_each(|(name, value)| drop(headers.append(name, value)));
+            of_caller(&headers).span().span_context().clone()
+        };
+        assert_eq!(with(&[PARENT]).trace_id().to_string(), &PARENT[3..35]);
+        for refused in [&[][..], &["nonsense"], &[PARENT, PARENT]] {
+            assert!(!with(refused).is_valid());
+        }
+    }
+
+    #[test]
+    fn without_a_collector_a_span_is_empty_and_requests_go_out_as_they_are() {
+        let mut request =
+            Request::get("http://127.0.0.1:3100/events").header("traceparent", "a").body(()).unwrap();
+        let span = Span::of_outbound(&mut request, None);
+        assert!(span.0.is_none() && span.trace_id().is_none());
+        assert_eq!(request.headers()["traceparent"], "a");
+    }
+}

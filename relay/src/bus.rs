@@ -3,6 +3,7 @@
 pub(crate) mod in_process;
 pub(crate) mod kafka;
 
+use crate::telemetry::Destination;
 use in_process::InProcess;
 use kafka::Kafka;
 use otp_events::Event;
@@ -28,6 +29,10 @@ pub(crate) enum Kept {
     Never(String),
 }
 
+/// What traces name where there is no topic.
+pub(crate) const IN_PROCESS: Destination<'_> =
+    Destination { system: "in-process", topic: "otp-events", partition: None };
+
 impl Bus {
     /// Hands over events and tells of each what became of it, in their order.
     pub(crate) async fn publish(&self, events: Vec<Event>) -> Vec<Kept> {
@@ -51,6 +56,14 @@ impl Bus {
         match self {
             Self::Kafka(kafka) => kafka.partitions(),
             Self::InProcess(_) => None,
+        }
+    }
+
+    /// For traces.
+    pub(crate) fn destination(&self) -> Destination<'_> {
+        match self {
+            Self::Kafka(kafka) => Destination { system: "kafka", topic: kafka.topic(), partition: None },
+            Self::InProcess(_) => IN_PROCESS,
         }
     }
 

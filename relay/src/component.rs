@@ -55,7 +55,10 @@ impl Component {
 
     /// Has it push what waits, as long as that helps, and notes what is left.
     async fn flush(&self, metrics: &Metrics) {
-        while let Some(counts) = self.ask("/internal/outbox/flush").await {
+        loop {
+            let counts = self.ask("/internal/outbox/flush").await;
+            metrics.component_up.with_label_values::<&str>(&[]).set(counts.is_some().into());
+            let Some(counts) = counts else { break };
             let count = |name| counts.get(name).copied().unwrap_or_default();
             metrics.outbox_waiting.set(count("waiting"));
             metrics.outbox_dead.set(count("dead"));

@@ -1,13 +1,15 @@
 //! What happens to events that were read: they are written down, once, and their codes delivered.
 
 use crate::{
+    bus::IN_PROCESS,
     dead::{AGAIN, Dead},
     ledger::{Ledger, Position, Read, Share, now, parse_rfc3339, rfc3339},
     metrics::Metrics,
+    telemetry::{self, Destination},
 };
 use anyhow::Result;
 use otp_events::{Event, EventType, Record};
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 use tokio::sync::Notify;
 
 /// Writes down what was read, and wakes whoever delivers.
@@ -28,10 +30,17 @@ impl Consumer {
 
     /// Takes a batch, and the place to go on from after it, in one step.
     pub(crate) async fn take(&self, position: Option<Position<'_>>, read: &[Read]) -> Result<()> {
+        let begun = SystemTime::now();
+        let from = position.map_or(IN_PROCESS, |Position { topic, partition, .. }| Destination {
+            system: "kafka",
+            topic,
+            partition: Some(partition),
+        });
         let taken = self.ledger.take(position, read).await?;
         self.metrics.consumed.inc_by(taken.new.len() as u64);
         for event in &taken.new {
             self.metrics.count(event);
+            telemetry::processed(event, from, begun);
             if event.r#type == EventType::DestinationSuspended {
                 warn_of_suspension(event);
             }

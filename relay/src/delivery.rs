@@ -7,6 +7,7 @@ use crate::{
     provider::{self, Provider, SendError},
     settings::{INBOX, Route, Settings},
     stop::Stop,
+    telemetry::Span,
     template::RenderInput,
 };
 use anyhow::{Context as _, Result};
@@ -85,6 +86,7 @@ impl Delivery {
         let mut settled = Vec::new();
         let mut end: Option<Instant> = None;
         loop {
+            self.metrics.in_progress.set(i64::try_from(under_way).unwrap_or(i64::MAX));
             if stop.is_stopping() && end.is_none() {
                 end = Some(Instant::now() + DRAIN);
             }
@@ -213,7 +215,10 @@ impl Delivery {
         }
         for route in routes {
             let (name, provider) = match route {
-                Route::Inbox => return self.delivered(due, &opened, INBOX),
+                Route::Inbox => {
+                    drop(Span::of_delivery(&opened.event, channel, INBOX, due.attempts));
+                    return self.delivered(due, &opened, INBOX);
+                }
                 Route::External { name, provider } => (name, provider),
             };
             // The first look was when the round began; since then a provider, or a pause, took its time.
@@ -226,13 +231,15 @@ impl Delivery {
                 open_again = open_again.min(at);
                 continue;
             }
-            let sent = match self.message(due, &opened) {
-                Ok(message) => self.send(provider.as_ref(), &message).await,
+            let span = Span::of_delivery(&opened.event, channel, name, due.attempts);
+            let sent = match self.message(due, &opened, &span) {
+                Ok(message) => self.send(name, provider.as_ref(), &message).await,
                 Err(error) => {
                     self.gate(name, |gate| gate.leave(None));
                     return self.failed(due, format!("{error:#}"));
                 }
             };
+            span.sent(sent.as_ref().map(|()| ()));
             let works = !matches!(sent, Err(SendError::Temporary(_)));
             self.gate(name, |gate| gate.leave(Some(works)));
             match sent {
@@ -260,15 +267,18 @@ impl Delivery {
         }
     }
 
-    async fn send(&self, provider: &dyn Provider, message: &Message) -> Result<(), SendError> {
-        let timer = self.metrics.send_seconds.start_timer();
+    async fn send(&self, name: &str, provider: &dyn Provider, message: &Message) -> Result<(), SendError> {
+        let timer =
+            self.metrics.send_seconds.with_label_values(&[message.channel.as_str(), name]).start_timer();
         // A provider keeps its deadline; this is for one that does not.
         let sent = timeout(provider::DEADLINE + Duration::from_secs(1), provider.send(message)).await;
         timer.observe_duration();
         sent.unwrap_or_else(|_| Err(SendError::Temporary("no answer in time".to_owned())))
     }
 
-    fn message(&self, due: &Due, opened: &Opened) -> Result<Message> {
+    fn message(&self, due: &Due, opened: &Opened, span: &Span) -> Result<Message> {
+        // The provider goes on from this attempt, or, without traces of our own, from the request.
+        let attempt = span.traceparent();
         Ok(self.settings.messages().render(RenderInput {
             event_id: &due.event_id,
             otp_id: &opened.otp_id,
@@ -277,7 +287,7 @@ impl Delivery {
             code: &opened.code,
             expires_at: Timestamp::from_unix_millis(due.expires_at),
             now: Timestamp::from_unix_millis(now()),
-            traceparent: opened.event.traceparent.as_deref(),
+            traceparent: attempt.as_deref().or(opened.event.traceparent.as_deref()),
         })?)
     }
 
@@ -295,7 +305,7 @@ impl Delivery {
         let channel = opened.channel.as_str();
         self.metrics.delivered.with_label_values(&[channel, provider]).inc();
         let seconds = (now() - due.created_at).max(0) as f64 / 1_000.0;
-        self.metrics.delivery_seconds.observe(seconds);
+        self.metrics.delivery_seconds.with_label_values(&[channel]).observe(seconds);
         tracing::debug!(
             event_id = due.event_id,
             otp_id = opened.otp_id,

@@ -26,6 +26,7 @@ mod serve;
 mod server;
 mod settings;
 mod stop;
+mod telemetry;
 mod template;
 
 use anyhow::{Result, anyhow};
@@ -59,7 +60,12 @@ fn run(command: Command) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match command {
-            Command::Serve(arguments) => serve::run(*arguments).await,
+            Command::Serve(arguments) => {
+                let telemetry = telemetry::Telemetry::start();
+                let served = serve::run(*arguments).await;
+                telemetry.end().await;
+                served
+            }
             Command::Check(arguments) => check::run(arguments).await,
             Command::Dlq { command } => dlq::run(command).await,
         }

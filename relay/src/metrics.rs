@@ -1,14 +1,26 @@
-//! What is counted, for Prometheus. No label holds a number or a code.
+//! What is counted, for Prometheus: units are seconds and records, counters end in `_total`, and what the
+//! semantic conventions of OpenTelemetry have a name for has that name. No label holds a number or a code.
+//! docs/operations.md says of each what it means; a test holds the two against each other.
 
 use anyhow::Result;
 use otp_events::{Event, EventType, is_api_key_name};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
+
+/// The bounds of what takes from a millisecond to a provider's deadline.
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+/// Those that OpenTelemetry has for `http.server.request.duration`.
+const HTTP_SECONDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// Most names of API keys that are told apart: each is a time series of its own for ever.
 const MAX_API_KEYS: usize = 64;
@@ -44,8 +56,8 @@ pub(crate) struct Metrics {
     pub(crate) retries: IntCounter,
     /// What could not be processed.
     pub(crate) dead: IntCounter,
-    /// Records on the topic that are still to be read, by partition that this relay reads.
-    pub(crate) lag: IntGaugeVec,
+    /// Records on the topic that are still to be read, by partition, and how old what was read last was then.
+    lag: (IntGaugeVec, GaugeVec),
     /// Times that an offset was no longer on the topic.
     pub(crate) offsets_lost: IntCounter,
     /// Partitions of the topic that this relay reads.
@@ -60,10 +72,31 @@ pub(crate) struct Metrics {
     pub(crate) bus_up: IntGauge,
     /// Seconds from an event's arrival at the relay until the bus has it.
     pub(crate) publish_seconds: Histogram,
-    /// Seconds from reading an event until its code is with a provider.
-    pub(crate) delivery_seconds: Histogram,
-    /// Seconds that a provider took.
-    pub(crate) send_seconds: Histogram,
+    /// Seconds from reading an event until its code is with a provider, by channel.
+    pub(crate) delivery_seconds: HistogramVec,
+    /// Seconds that a provider took, by channel and provider.
+    pub(crate) send_seconds: HistogramVec,
+    /// Rounds through the providers that are under way.
+    pub(crate) in_progress: IntGauge,
+    /// Whether the component answered when it was last asked; nothing where none is to be asked.
+    pub(crate) component_up: IntGaugeVec,
+    /// Seconds that the relay took to answer, by method, route and status.
+    http_seconds: HistogramVec,
+}
+
+/// How far a partition's reader is behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Lag {
+    records: IntGauge,
+    age: Gauge,
+}
+
+impl Lag {
+    /// So many records are left, and the oldest of those just read is so many milliseconds old.
+    pub(crate) fn set(&self, records: i64, age: i64) {
+        self.records.set(records.max(0));
+        self.age.set(age.max(0) as f64 / 1_000.0);
+    }
 }
 
 impl Metrics {
@@ -80,23 +113,56 @@ impl Metrics {
             Ok(counters)
         };
         let histogram = |name: &str, help: &str| -> Result<Histogram> {
-            let buckets =
-                vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
-            let options = HistogramOpts::new(format!("spin_otp_relay_{name}"), help).buckets(buckets);
+            let options = HistogramOpts::new(format!("spin_otp_relay_{name}"), help).buckets(SECONDS.into());
             let histogram = Histogram::with_opts(options)?;
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
-        let lag = IntGaugeVec::new(
-            Opts::new("spin_otp_relay_consumer_lag", "Records of owned partitions that are still to be read"),
-            &["partition"],
-        )?;
-        registry.register(Box::new(lag.clone()))?;
+        let histograms = |name: &str, help: &str, labels: &[&str], bounds: &[f64]| -> Result<HistogramVec> {
+            let histograms =
+                HistogramVec::new(HistogramOpts::new(name, help).buckets(bounds.to_vec()), labels)?;
+            registry.register(Box::new(histograms.clone()))?;
+            Ok(histograms)
+        };
         let gauge = |name: &str, help: &str| -> Result<IntGauge> {
             let gauge = IntGauge::new(format!("spin_otp_relay_{name}"), help)?;
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec> {
+            let gauges = IntGaugeVec::new(Opts::new(format!("spin_otp_relay_{name}"), help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        let age = GaugeVec::new(
+            Opts::new(
+                "spin_otp_relay_consumer_lag_seconds",
+                "How old the oldest of the records read last was then; 0 when there was none",
+            ),
+            &["partition"],
+        )?;
+        registry.register(Box::new(age.clone()))?;
+        let lag = gauges("consumer_lag", "Records of owned partitions that are still to be read", &["partition"])?;
+        let started = Gauge::new("process_start_time_seconds", "When the process started, in Unix seconds")?;
+        registry.register(Box::new(started.clone()))?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        started.set(since.as_secs_f64());
+        gauges("build_info", "Always 1; the label says which version runs", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let events = counters(
+            "events_total",
+            "Events that were read for the first time, by type and API key",
+            &["type", "api_key"],
+        )?;
+        let undelivered = counters("undelivered_total", "Codes that were not delivered", &["state"])?;
+        // A counter that is first seen at 1 has not grown, as far as Prometheus can tell.
+        for r#type in EventType::known() {
+            events.with_label_values(&[r#type.as_str(), ""]);
+        }
+        for state in ["superseded", "expired", "failed"] {
+            undelivered.with_label_values(&[state]);
+        }
         Ok(Self {
             published: counter("published_total", "Events that the bus has")?,
             refused: counter("refused_total", "Events that were refused for good")?,
@@ -106,11 +172,7 @@ impl Metrics {
                 &["status"],
             )?,
             consumed: counter("consumed_total", "Events that were read for the first time")?,
-            events: counters(
-                "events_total",
-                "Events that were read for the first time, by type and API key",
-                &["type", "api_key"],
-            )?,
+            events,
             api_keys: Mutex::default(),
             duplicates: counter("duplicates_total", "Events that were read again, without effect")?,
             delivered: counters(
@@ -119,7 +181,7 @@ impl Metrics {
                 &["channel", "provider"],
             )?,
             failed: counters("failed_total", "Sends that failed", &["channel", "provider"])?,
-            undelivered: counters("undelivered_total", "Codes that were not delivered", &["state"])?,
+            undelivered,
             retries: counter("retries_total", "Rounds through the providers that were put off")?,
             dead: counter("dead_total", "Events that could not be processed")?,
             partitions_owned: gauge("partitions_owned", "Partitions of the topic that this relay reads")?,
@@ -132,15 +194,34 @@ impl Metrics {
                 "publish_duration_seconds",
                 "From an event's arrival until the bus has it",
             )?,
-            delivery_seconds: histogram(
-                "delivery_duration_seconds",
-                "From a request's event until its code is with a provider",
+            delivery_seconds: histograms(
+                "spin_otp_relay_delivery_duration_seconds",
+                "From reading an event until its code is with a provider",
+                &["channel"],
+                &SECONDS,
             )?,
-            send_seconds: histogram("send_duration_seconds", "How long a provider took")?,
+            send_seconds: histograms(
+                "spin_otp_relay_send_duration_seconds",
+                "How long a provider took",
+                &["channel", "provider"],
+                &SECONDS,
+            )?,
+            in_progress: gauge("deliveries_in_progress", "Rounds through the providers that are under way")?,
+            component_up: gauges(
+                "component_up",
+                "Whether the component answered when it was last asked: 1 or 0",
+                &[],
+            )?,
+            http_seconds: histograms(
+                "http_server_request_duration_seconds",
+                "How long the relay took to answer",
+                &["http_request_method", "http_route", "http_response_status_code"],
+                &HTTP_SECONDS,
+            )?,
             outbox_waiting: gauge("outbox_waiting", "Events in the component's outbox, as it last said")?,
             outbox_dead: gauge("outbox_dead", "Events among the component's dead, as it last said")?,
             bus_up: gauge("bus_up", "Whether the bus can be reached: 1 or 0")?,
-            lag,
+            lag: (lag, age),
             registry,
         })
     }
@@ -153,6 +234,27 @@ impl Metrics {
             known => known.as_str(),
         };
         self.events.with_label_values(&[r#type, self.api_key(event.apikeyname.as_deref())]).inc();
+    }
+
+    /// Notes that a request was answered.
+    pub(crate) fn answered(&self, method: &str, route: &str, status: &str, took: Duration) {
+        self.http_seconds.with_label_values(&[method, route, status]).observe(took.as_secs_f64());
+    }
+
+    /// Where the reader of a partition says how far behind it is.
+    pub(crate) fn lag_of(&self, partition: i32) -> Lag {
+        let partition = partition.to_string();
+        let (records, age) = &self.lag;
+        Lag { records: records.with_label_values(&[&partition]), age: age.with_label_values(&[&partition]) }
+    }
+
+    /// Takes back what was said of a partition that this relay reads no longer.
+    pub(crate) fn forget_lag(&self, partition: i32) {
+        let partition = partition.to_string();
+        let (records, age) = &self.lag;
+        // It may not have been read yet.
+        let _ = records.remove_label_values(&[&partition]);
+        let _ = age.remove_label_values(&[&partition]);
     }
 
     /// The label for an API key; empty where there is none.

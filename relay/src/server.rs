@@ -9,6 +9,7 @@ use crate::{
     problem::Problem,
     settings::Settings,
     stop::Stop,
+    telemetry::{self, Span},
     template::RenderInput,
 };
 use anyhow::Result;
@@ -16,8 +17,8 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{ConnectInfo, Path, Query, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    middleware::map_response_with_state,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -27,7 +28,11 @@ use otp_events::{Answer, Batch, MAX_BATCH_BYTES, NotTaken, Rejected, read_batch}
 use otp_seal::KeyRing;
 use serde::Deserialize;
 use serde_json::json;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
 /// Batches that are taken in at once. More are turned away, so that memory stays bounded: each may have
@@ -80,6 +85,7 @@ impl Face {
 /// Serves until told to stop, and then until every request has its answer.
 pub(crate) async fn serve(listener: TcpListener, face: Face, stop: Stop) -> Result<()> {
     let every_answer = EveryAnswer { production: face.production, stop: stop.clone() };
+    let counts = Arc::clone(&face.metrics);
     let router = Router::new()
         .route("/events", post(take_events))
         .route("/inbox", get(show_inbox))
@@ -89,10 +95,51 @@ pub(crate) async fn serve(listener: TcpListener, face: Face, stop: Stop) -> Resu
         .route("/metrics", get(metrics))
         .fallback(async || Problem::NotFound)
         .layer(map_response_with_state(every_answer, finish))
+        .layer(from_fn_with_state(counts, observe))
         .with_state(face);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(async move { stop.stopped().await }).await?;
     Ok(())
+}
+
+/// What a path stands for, as it may be counted and shown: without the id in it. Empty for what is nothing.
+fn route_of(path: &str) -> &'static str {
+    match path {
+        "/events" => "/events",
+        "/inbox" => "/inbox",
+        "/healthz" => "/healthz",
+        "/readyz" => "/readyz",
+        "/metrics" => "/metrics",
+        _ if path.starts_with("/deliveries/") => "/deliveries/{otp_id}",
+        _ => "",
+    }
+}
+
+/// Times a request, and traces it, unless it is a probe or nothing that there is.
+async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route = route_of(request.uri().path());
+    // Whoever makes methods up shall not fill a database with them.
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    };
+    let span = match route {
+        "" | "/healthz" | "/readyz" | "/metrics" => Span::default(),
+        _ => {
+            let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+            Span::of_request(method, route, traceparent)
+        }
+    };
+    request.extensions_mut().insert(span.clone());
+    let response = next.run(request).await;
+    let status = response.status();
+    metrics.answered(method, route, status.as_str(), begun.elapsed());
+    span.answered(status.as_u16());
+    response
 }
 
 /// What is put on every answer.
@@ -143,8 +190,10 @@ async fn take_events(
         Ok(batch) => batch,
         Err(problem) => return turned_away(problem),
     };
+    let span = head.extensions.get::<Span>().cloned().unwrap_or_default();
     let timer = face.metrics.publish_seconds.start_timer();
-    let answer = timeout(PUBLISH_DEADLINE, publish(&face, batch)).await.unwrap_or(Err(Problem::Unavailable));
+    let answer = timeout(PUBLISH_DEADLINE, publish(&face, batch, &span)).await;
+    let answer = answer.unwrap_or(Err(Problem::Unavailable));
     timer.observe_duration();
     match answer {
         Ok(answer) => Json(answer).into_response(),
@@ -167,12 +216,21 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Batch, Problem> {
     })
 }
 
-async fn publish(face: &Face, batch: Batch) -> Result<Answer, Problem> {
+async fn publish(face: &Face, batch: Batch, request: &Span) -> Result<Answer, Problem> {
     let mut answer = Answer { rejected: batch.rejected, ..Answer::default() };
-    let (indices, events): (Vec<_>, Vec<_>) = batch.events.into_iter().unzip();
+    let (indices, mut events): (Vec<_>, Vec<_>) = batch.events.into_iter().unzip();
+    let spans = telemetry::publishing(&mut events, request, face.bus.destination());
     let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
     let waited_for = !events.is_empty();
     let kept = if waited_for { face.bus.publish(events).await } else { Vec::new() };
+    for (span, kept) in spans.iter().zip(&kept) {
+        match kept {
+            Kept::Yes => {}
+            Kept::Never(_) => span.failed("refused", "the broker refuses it".to_owned()),
+            Kept::NotNow => span.failed("unavailable", "the bus is away; it is sent again".to_owned()),
+        }
+    }
+    drop(spans);
     for ((id, index), kept) in ids.into_iter().zip(indices).zip(kept) {
         match kept {
             Kept::Yes => answer.accepted.push(id),

@@ -28,7 +28,7 @@ pub enum EventType {
     Other(String),
 }
 
-const KNOWN: [(EventType, &str); 9] = [
+static KNOWN: [(EventType, &str); 9] = [
     (EventType::Generated, "otp.generated.v1"),
     (EventType::Resent, "otp.resent.v1"),
     (EventType::Regenerated, "otp.regenerated.v1"),
@@ -47,6 +47,11 @@ impl EventType {
             Self::Other(name) => name,
             known => KNOWN.iter().find(|(other, _)| other == known).map_or("", |(_, name)| name),
         }
+    }
+
+    /// Every type that this version knows.
+    pub fn known() -> impl Iterator<Item = &'static Self> {
+        KNOWN.iter().map(|(known, _)| known)
     }
 
     /// Whether a code is to be delivered.

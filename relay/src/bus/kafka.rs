@@ -11,7 +11,7 @@ use crate::{
     dead::Dead,
     dlq,
     ledger::{Ledger, NotNow, Position, Read, now},
-    metrics::Metrics,
+    metrics::{Lag, Metrics},
     murmur2::partition_of,
     stop::Stop,
 };
@@ -112,6 +112,10 @@ impl Kafka {
             back,
             metrics,
         }
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.settings.topic
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -406,7 +410,7 @@ impl Kafka {
             };
             self.read_on(partition, epoch, &mut lease, &consumer, &stop).await;
             // Somebody else says from now on how much is still to be read.
-            let _ = self.metrics.lag.remove_label_values(&[&partition.to_string()]);
+            self.metrics.forget_lag(partition);
             if stop.is_stopping() {
                 return;
             }
@@ -450,7 +454,7 @@ impl Kafka {
         stop: &Stop,
     ) {
         let topic = self.settings.topic.clone();
-        let lag = self.metrics.lag.with_label_values(&[&partition.to_string()]);
+        let lag = self.metrics.lag_of(partition);
         let mut reader =
             Reader { topic, partition, epoch, open: None, next: None, lag, bytes: FETCH_BYTES, strikes: 0 };
         loop {
@@ -507,7 +511,7 @@ struct Reader {
     epoch: i64,
     open: Option<PartitionClient>,
     next: Option<i64>,
-    lag: prometheus::IntGauge,
+    lag: Lag,
     /// How much is fetched at once: less where something cannot be decoded.
     bytes: i32,
     /// How often in a row the batch that comes next could not be decoded.
@@ -576,7 +580,8 @@ impl Reader {
         kafka.mark(self.partition, true);
         (self.bytes, self.strikes) = (FETCH_BYTES, 0);
         let after = records.last().map(|last| last.offset + 1);
-        self.lag.set((end - after.unwrap_or(next)).max(0));
+        let oldest = records.first().map(|first| first.record.timestamp.timestamp_millis());
+        self.lag.set(end - after.unwrap_or(next), oldest.map_or(0, |oldest| now() - oldest));
         if after.is_none() && end > next {
             // Something is there that is no record for us, and the broker does not hold its answer back.
             sleep(Duration::from_millis(MAX_WAIT.unsigned_abs().into())).await;

@@ -436,10 +436,10 @@ mod tests {
     fn only_what_the_manifest_grants_can_be_opened() {
         let folder = folder();
         let database = Some(Arc::new(folder.database));
-        let mut granted = Sqlite { database, table: ResourceTable::new() };
+        let mut granted = Sqlite { database, table: ResourceTable::new(), requests: Requests::default() };
         assert!(granted.open("default").is_ok());
         assert!(matches!(granted.open("other"), Err(Error::AccessDenied)));
-        let mut denied = Sqlite { database: None, table: ResourceTable::new() };
+        let mut denied = Sqlite { database: None, table: ResourceTable::new(), requests: Requests::default() };
         assert!(matches!(denied.open("default"), Err(Error::AccessDenied)));
     }
 }

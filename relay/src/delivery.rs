@@ -86,7 +86,7 @@ impl Delivery {
         let mut settled = Vec::new();
         let mut end: Option<Instant> = None;
         loop {
-            self.metrics.in_progress.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+            self.metrics.in_progress.set(i64::try_from(in_hand.len()).unwrap_or(i64::MAX));
             if stop.is_stopping() && end.is_none() {
                 end = Some(Instant::now() + DRAIN);
             }

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_type_is_read_as_it_is_written_and_an_unknown_one_is_kept() {
-        for (known, name) in KNOWN {
+        for (known, name) in KNOWN.iter().cloned() {
             assert_eq!(EventType::from(name.to_owned()), known);
             assert_eq!(known.to_string(), name);
         }

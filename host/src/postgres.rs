@@ -8,8 +8,10 @@
 //!   cleared when it gives the connection back, and an open transaction with it;
 //! - a connection on which a guest has given up in the middle of a statement is closed, and the statement
 //!   cancelled: a server that hangs holds up nobody once it goes on;
-//! - `hostaddr` and `build` pass by `allowed_outbound_hosts` no more than everything else;
+//! - `hostaddr`, and what `build` opens, have to be in `allowed_outbound_hosts`, too;
 //! - nothing waits for ever to connect.
+
+#![allow(clippy::result_large_err, reason = "the interface's error holds all that PostgreSQL says")]
 
 mod calendar;
 mod numeric;

@@ -95,9 +95,13 @@ impl Session {
         text: &str,
         parameters: &[Parameter],
     ) -> Result<(Statement, RowStream), Error> {
+        // As long as nothing has been executed on it, another one can take its place.
+        let fresh = !self.past().executed;
+        if fresh && client.is_closed() {
+            *client = self.reconnect().await?;
+        }
         let statement = match prepare(client, text).await {
-            Err(error) if is_lost(&error) && !self.past().executed => {
-                // Nothing has been done on it: the server was restarted since it was last used.
+            Err(error) if fresh && is_lost(&error) => {
                 *client = self.reconnect().await?;
                 prepare(client, text).await
             }
@@ -204,18 +208,26 @@ fn is_outdated(error: &tokio_postgres::Error) -> bool {
 /// Whether a statement leaves nothing behind in its session, as most do. What a function does in one that
 /// looks harmless is seen by its name only.
 pub(super) fn changes_only_data(statement: &str) -> bool {
-    let mut rest = statement.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(');
-    while let Some(comment) = rest.strip_prefix("--") {
-        rest = comment.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
+    let mut rest = statement;
+    loop {
+        rest = rest.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(');
+        let Some(comment) = rest.strip_prefix("--") else {
+            break;
+        };
+        rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
     }
-    let keyword = rest.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or_default();
-    let contains = |word: &str| {
-        statement.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
+    let is_one_of = |word: &str, others: &[&str]| others.iter().any(|other| word.eq_ignore_ascii_case(other));
+    let starts_with = |word: &str, start: &str| {
+        word.get(..start.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
     };
-    ["select", "insert", "update", "delete", "with", "merge", "values"]
-        .iter()
-        .any(|harmless| keyword.eq_ignore_ascii_case(harmless))
-        && !["set_config", "advisory", "temp"].into_iter().any(contains)
+    let mut words = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    let verbs = ["select", "insert", "update", "delete", "with", "merge", "values"];
+    words.next().is_some_and(|verb| is_one_of(verb, &verbs))
+        && !words.any(|word| {
+            is_one_of(word, &["set_config", "temp", "temporary", "pg_temp"])
+                || starts_with(word, "pg_advisory_")
+                || starts_with(word, "pg_try_advisory_")
+        })
 }
 
 /// A statement between its start and its end.

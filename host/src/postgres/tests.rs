@@ -269,8 +269,8 @@ async fn whoever_cannot_connect_is_told_why_without_the_password() {
         (address("nobody:sesame"), "authentication failed"),
         (format!("{right}?sslmode=require"), "TLS"),
         (format!("{right}?port=sesame"), "connection string"),
-        (format!("host=127.0.0.1 password=open sesame user=u"), "connection string"),
-        (format!("host=127.0.0.1 password=open sesame=x"), "connection string"),
+        ("host=127.0.0.1 password=open sesame user=u".to_owned(), "connection string"),
+        ("host=127.0.0.1 password=open sesame=x".to_owned(), "connection string"),
         ("sesame".to_owned(), "connection string"),
         ("user=sesame".to_owned(), "host"),
         ("host=/tmp user=u password=sesame".to_owned(), "Unix"),
@@ -288,8 +288,8 @@ async fn whoever_cannot_connect_is_told_why_without_the_password() {
 }
 
 /// Opens the way a guest does that trusts an authority.
-async fn open_trusting(authority: &str, address: &str) -> Result<String, Error> {
-    let mut postgres = &mut Postgres::new(Arc::new(servers("*://*:*")));
+async fn open_trusting(servers: &Arc<Servers>, authority: &str, address: &str) -> Result<String, Error> {
+    let mut postgres = &mut Postgres::new(Arc::clone(servers));
     let builder = HostConnectionBuilder::new(&mut postgres, address.to_owned()).unwrap();
     let again = || Resource::new_borrow(builder.rep());
     postgres.set_ca_root(again(), authority.to_owned())?;
@@ -312,24 +312,28 @@ async fn over_tls_the_authority_and_the_name_are_checked() {
     let other = started(Server::with_tls);
     let authority = |server: &Server| std::fs::read_to_string(server.authority()).unwrap();
     let url = server.url();
+    let anywhere = Arc::new(servers("*://*:*"));
     let by_name = url.replace("127.0.0.1", "localhost");
     for address in [format!("{url}?sslmode=require"), url.clone(), by_name] {
-        let seen = open_trusting(&authority(&server), &address).await.unwrap();
+        let seen = open_trusting(&anywhere, &authority(&server), &address).await.unwrap();
         assert_eq!(seen, "[[DbValue::Str(\"true\")]]", "{address}");
     }
     // Several in one text, as a bundle has them.
     let both = [authority(&other), authority(&server)].concat();
-    open_trusting(&both, &url).await.unwrap();
+    open_trusting(&anywhere, &both, &url).await.unwrap();
 
     let (_, port) = server.address().split_once(':').unwrap();
     let pairs =
         format!("port={port} user={} password='{}' dbname=postgres", server.user(), server.password());
     let misnamed = format!("host=db.example hostaddr=127.0.0.1 {pairs}");
     for (refused, said) in [
-        (open_trusting(&authority(&other), &url).await, "certificate"),
-        (open_trusting(&authority(&server), &misnamed).await, "not valid for name"),
-        (servers("*://*:*").open(&url, None).await.map(|_| String::new()), "certificate"),
-        (open_trusting(&authority(&server), &format!("{url}?sslmode=disable")).await, "no encryption"),
+        (open_trusting(&anywhere, &authority(&other), &url).await, "certificate"),
+        (open_trusting(&anywhere, &authority(&server), &misnamed).await, "not valid for name"),
+        (anywhere.open(&url, None).await.map(|_| String::new()), "certificate"),
+        (
+            open_trusting(&anywhere, &authority(&server), &format!("{url}?sslmode=disable")).await,
+            "no encryption",
+        ),
     ] {
         match refused {
             Err(Error::ConnectionFailed(reason)) => assert!(reason.contains(said), "{said}: {reason}"),
@@ -337,7 +341,7 @@ async fn over_tls_the_authority_and_the_name_are_checked() {
         }
     }
     for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-        let refused = open_trusting(text, &url).await;
+        let refused = open_trusting(&anywhere, text, &url).await;
         assert!(
             matches!(&refused, Err(Error::Other(reason)) if reason.starts_with("invalid root certificate: ")),
             "{refused:?}"
@@ -467,13 +471,16 @@ fn what_may_leave_something_behind_is_told_by_its_words() {
     for (statement, harmless) in [
         ("SELECT 1", true),
         ("-- why\n  insert INTO t VALUES (1)", true),
+        ("-- why\n-- and how\n\n(select 1)", true),
         ("(select 1) UNION (select 2)", true),
         ("WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", true),
         ("BEGIN", false),
         ("SET x = 1", false),
         ("SELECT SET_CONFIG('a', 'b', false)", false),
         ("SELECT pg_try_advisory_lock(1)", false),
+        ("SELECT attempts FROM templates", true),
         ("SELECT 1 AS x INTO TEMPORARY t", false),
+        ("SELECT 1 AS x INTO pg_temp.t", false),
         ("/* */ SELECT 1", false),
         ("-- only a comment", false),
         ("", false),
@@ -624,10 +631,12 @@ async fn after_a_restart_the_first_statement_goes_to_a_connection_that_lives() {
     let mut server = started(Server::start);
     let watched = Watched::on(&server).await;
     let held: Vec<_> = futures::future::join_all((0..8).map(|_| watched.open())).await;
-    let unused = watched.open().await;
-    let used = watched.open().await;
-    used.execute("SELECT 1", Vec::new()).await.unwrap();
+    for connection in &held {
+        connection.execute("SELECT 1", Vec::new()).await.unwrap();
+    }
     drop(held);
+    let (unused, used) = (watched.open().await, watched.open().await);
+    used.execute("SELECT 1", Vec::new()).await.unwrap();
     tokio::task::block_in_place(|| server.restart());
     assert_eq!(value(&watched.open().await, "SELECT 1").await, "DbValue::Int32(1)");
     assert_eq!(value(&unused, "SELECT 1").await, "DbValue::Int32(1)");

@@ -63,6 +63,7 @@ endif
 	CACHE= $(TEST) --test service
 	CACHE=redis $(TEST) --test service
 	$(TEST) --test relay
+	$(TEST) --test observability
 	$(TEST) --test pumping -- --nocapture
 	CACHE= $(TEST) --test model -- --nocapture
 	CACHE=redis $(TEST) --test model -- --nocapture

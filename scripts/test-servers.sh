@@ -22,6 +22,10 @@ has_postgres() { # Debian puts its programs where no PATH leads
   ls /usr/lib/postgresql/*/bin/initdb || command -v initdb
 }
 
+has_prometheus() {
+  command -v prometheus && command -v promtool
+}
+
 has_java() {
   local version
   version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')
@@ -40,6 +44,7 @@ quietly() {
 need postgresql "brew install postgresql" has_postgres
 need redis-server "brew install redis" command -v redis-server
 need kcat "brew install kcat" command -v kcat
+need prometheus "brew install prometheus" has_prometheus
 need openssl "brew install openssl" command -v openssl
 need python3-aiosmtpd "python3 -m pip install aiosmtpd" has_aiosmtpd
 need default-jre-headless "brew install openjdk" has_java

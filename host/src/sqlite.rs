@@ -439,7 +439,8 @@ mod tests {
         let mut granted = Sqlite { database, table: ResourceTable::new(), requests: Requests::default() };
         assert!(granted.open("default").is_ok());
         assert!(matches!(granted.open("other"), Err(Error::AccessDenied)));
-        let mut denied = Sqlite { database: None, table: ResourceTable::new(), requests: Requests::default() };
+        let mut denied =
+            Sqlite { database: None, table: ResourceTable::new(), requests: Requests::default() };
         assert!(matches!(denied.open("default"), Err(Error::AccessDenied)));
     }
 }

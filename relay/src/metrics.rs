@@ -84,8 +84,8 @@ pub(crate) struct Metrics {
     http_seconds: HistogramVec,
 }
 
-/// How far a partition's reader is behind.
-#[derive(Debug, Clone)]
+/// How far a partition's reader is behind. Of a partition that nobody reads here any more nothing is left.
+#[derive(Debug)]
 pub(crate) struct Lag {
     records: IntGauge,
     age: Gauge,
@@ -96,6 +96,12 @@ impl Lag {
     pub(crate) fn set(&self, records: i64, age: i64) {
         self.records.set(records.max(0));
         self.age.set(age.max(0) as f64 / 1_000.0);
+    }
+}
+
+impl Drop for Lag {
+    fn drop(&mut self) {
+        self.set(0, 0);
     }
 }
 
@@ -160,17 +166,18 @@ impl Metrics {
         for r#type in EventType::known() {
             events.with_label_values(&[r#type.as_str(), ""]);
         }
+        let turned_away =
+            counters("turned_away_total", "Requests with events that were turned away", &["status"])?;
+        for status in ["401", "503"] {
+            turned_away.with_label_values(&[status]);
+        }
         for state in ["superseded", "expired", "failed"] {
             undelivered.with_label_values(&[state]);
         }
         Ok(Self {
             published: counter("published_total", "Events that the bus has")?,
             refused: counter("refused_total", "Events that were refused for good")?,
-            turned_away: counters(
-                "turned_away_total",
-                "Requests with events that were turned away",
-                &["status"],
-            )?,
+            turned_away,
             consumed: counter("consumed_total", "Events that were read for the first time")?,
             events,
             api_keys: Mutex::default(),

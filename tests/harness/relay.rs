@@ -109,7 +109,7 @@ impl RelayBuilder {
     /// The program, with all variables but no arguments.
     fn configured(&self, address: &str, folder: &Path) -> Command {
         let mut command = Command::new(repository().join("target/release/relay"));
-        forget_variables(&mut command, &["RELAY_", "KAFKA_"]);
+        forget_variables(&mut command, &["RELAY_", "KAFKA_", "OTEL_"]);
         let everywhere = format!("0.0.0.0:{}", port(address));
         let address = if self.everywhere { &everywhere } else { address };
         command.env("RELAY_LISTEN", address).env("RELAY_STATE_DIR", self.state_in(folder));

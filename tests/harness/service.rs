@@ -39,7 +39,7 @@ impl Builder {
         self
     }
 
-    /// Sets an environment variable of the host.
+    /// Sets an environment variable of whoever hosts it.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -82,7 +82,7 @@ impl Builder {
 impl Program for Builder {
     fn command(&self, address: &str, folder: &Path) -> Command {
         let mut command = host();
-        forget_variables(&mut command, &["SPIN_VARIABLE_", "SPIN_OTP_"]);
+        forget_variables(&mut command, &["SPIN_VARIABLE_", "SPIN_OTP_", "OTEL_"]);
         let manifest = self.manifest.clone().unwrap_or_else(|| repository().join("spin.toml"));
         command.arg("--from").arg(manifest);
         command.args(["--listen", address, "--state-dir"]).arg(self.state_in(folder));
@@ -90,6 +90,7 @@ impl Program for Builder {
         for (name, value) in &self.variables {
             command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
         }
+        command.envs(self.environment.iter().cloned());
         command
     }
 

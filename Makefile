@@ -59,6 +59,7 @@ ifneq ($(HOST),spin)
 	$(TEST) --test embedded_host
 	$(TEST) --test deployment
 	$(TEST) --test run
+	$(TEST) --test graceful -- --nocapture
 endif
 	CACHE= $(TEST) --test service
 	CACHE=redis $(TEST) --test service

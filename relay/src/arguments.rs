@@ -121,7 +121,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "RELAY_PURGE_SECONDS", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     purge_seconds: u64,
     /// Seconds to go on taking events after SIGTERM, with /readyz at 503, so that balancers hear of the end
-    /// first. Ctrl-C does not wait for it
+    /// first. Ctrl-C does not wait for it. What is under way is then given up to 25 s more
     #[arg(long, env = "RELAY_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
     drain_seconds: u64,
     /// Attempts at a delivery before it counts as dead

@@ -1,7 +1,7 @@
 //! A rolling restart under load: each part is told to end, ends, and is started again, while requests go on.
 
 use crate::balancer::{Balancer, Load};
-use harness::{Kafka, Relay, Service, SmsProvider, eventually, unused_address};
+use harness::{Kafka, Postgres, Redis, Relay, Service, SmsProvider, eventually, unused_address};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -20,11 +20,13 @@ struct Stack {
     hosts: [Service; 2],
     relay: Relay,
     provider: SmsProvider,
-    _kafka: Option<Kafka>,
+    kafka: Option<Kafka>,
+    /// With a Redis beside it.
+    postgres: Option<(Postgres, Redis)>,
 }
 
 impl Stack {
-    fn start(kafka: Option<Kafka>) -> Self {
+    fn start(kafka: Option<Kafka>, postgres: Option<(Postgres, Redis)>) -> Self {
         let provider = SmsProvider::start();
         let addresses = [(); 2].map(|()| unused_address());
         let relay = Relay::builder()
@@ -39,35 +41,47 @@ impl Stack {
             ))
             .start();
         eventually("the relay's readiness", SETTLE, || relay.client().get("/readyz").status == 200);
-        let builder = Service::builder()
+        let mut builder = Service::builder()
             .without_limits()
             .variable("relay_url", &relay.url())
             .variable("relay_token", TOKEN)
             .env("SPIN_OTP_DRAIN_SECONDS", "1");
+        if let Some((postgres, redis)) = &postgres {
+            builder = builder
+                .variable("postgres_endpoint", &postgres.endpoint())
+                .variable("postgres_user", postgres.user())
+                .variable("postgres_password", postgres.password())
+                .variable("postgres_database", postgres.database())
+                .variable("redis_endpoint", &redis.endpoint());
+        }
         let first = builder.clone().listen(&addresses[0]).start();
         let second = builder.listen(&addresses[1]).state(&first.state()).start();
-        Self { hosts: [first, second], relay, provider, _kafka: kafka }
+        Self { hosts: [first, second], relay, provider, kafka, postgres }
     }
 
     fn balancer(&self) -> Balancer {
         Balancer::new(&[self.hosts[0].address(), self.hosts[1].address()])
     }
 
+    /// Events that wait for the relay.
+    fn waiting(&self) -> i64 {
+        const OUTBOX: &str = "SELECT count(*) FROM outbox";
+        match &self.postgres {
+            Some((postgres, _)) => postgres.connect().query_one(OUTBOX, &[]).unwrap().get(0),
+            None => count(self.hosts[0].database(), OUTBOX),
+        }
+    }
+
     /// Waits until nothing is under way, and tells what came of it.
     #[track_caller]
     fn account(&self, load: &Load, restarts: &str) {
-        let count = |file: PathBuf, query: &str| -> i64 {
-            let database = rusqlite::Connection::open(file).unwrap();
-            database.query_row(query, [], |row| row.get(0)).unwrap()
-        };
         let ledger = self.relay.state().join("ledger.db");
         let known = "SELECT count(*) FROM deliveries";
         let settled = Instant::now();
         eventually("rest", SETTLE, || {
-            let waiting = count(self.hosts[0].database(), "SELECT count(*) FROM outbox");
             let undelivered = count(ledger.clone(), &format!("{known} WHERE state = 'waiting'"));
             let taken = count(ledger.clone(), known);
-            waiting == 0 && undelivered == 0 && taken >= i64::try_from(load.accepted.len()).unwrap()
+            self.waiting() == 0 && undelivered == 0 && taken >= i64::try_from(load.accepted.len()).unwrap()
         });
         let settled = settled.elapsed();
         let mut delivered: BTreeMap<String, usize> = BTreeMap::new();
@@ -93,6 +107,11 @@ impl Stack {
     }
 }
 
+fn count(file: PathBuf, query: &str) -> i64 {
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.query_row(query, [], |row| row.get(0)).unwrap()
+}
+
 /// Tells it to end, and starts it again.
 fn restart(service: &mut Service) {
     assert_eq!(service.terminate().code(), Some(0), "{}", service.log());
@@ -107,8 +126,17 @@ fn restart_relay(relay: &mut Relay) {
 
 #[test]
 fn hosts_and_relay_restarted_in_turn_under_load_fail_no_request_and_lose_nothing() {
+    all_restart(Stack::start(None, None), "SQLite");
+}
+
+#[test]
+fn on_postgres_redis_and_kafka_they_do_not_either() {
+    let postgres = (Postgres::start(), Redis::start());
+    all_restart(Stack::start(Some(Kafka::start()), Some(postgres)), "Postgres, Redis and Kafka");
+}
+
+fn all_restart(mut stack: Stack, on: &str) {
     const ROUNDS: usize = 2;
-    let mut stack = Stack::start(None);
     let balancer = stack.balancer();
     let load = balancer.under_load(|| {
         for _ in 0..ROUNDS {
@@ -120,26 +148,26 @@ fn hosts_and_relay_restarted_in_turn_under_load_fail_no_request_and_lose_nothing
             restart_relay(&mut stack.relay);
         }
     });
-    stack.account(&load, &format!("each of two hosts and the relay restarted {ROUNDS} times"));
+    stack.account(&load, &format!("on {on}, each of two hosts and the relay restarted {ROUNDS} times"));
 }
 
 #[test]
 fn a_relay_restarted_under_load_loses_and_doubles_nothing() {
-    relay_restarts(None, "the relay alone restarted 4 times, without Kafka");
+    relay_restarts(Stack::start(None, None));
 }
 
 #[test]
 fn a_relay_with_kafka_restarted_under_load_loses_and_doubles_nothing() {
-    relay_restarts(Some(Kafka::start()), "the relay alone restarted 4 times, with Kafka");
+    relay_restarts(Stack::start(Some(Kafka::start()), None));
 }
 
-fn relay_restarts(kafka: Option<Kafka>, what: &str) {
-    let mut stack = Stack::start(kafka);
+fn relay_restarts(mut stack: Stack) {
     let load = stack.balancer().under_load(|| {
         for _ in 0..4 {
             restart_relay(&mut stack.relay);
             thread::sleep(Duration::from_millis(700));
         }
     });
-    stack.account(&load, what);
+    let bus = if stack.kafka.is_some() { "with Kafka" } else { "without Kafka" };
+    stack.account(&load, &format!("a relay {bus} restarted 4 times"));
 }

@@ -2,7 +2,7 @@
 //! when the trouble is over nobody notices any more.
 
 use crate::line::{Answer, Line};
-use harness::{Mode, Proxy, Redis, Service, bulk_number, eventually};
+use harness::{Builder, Mode, Postgres, Proxy, Redis, Service, bulk_number, eventually};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -203,8 +203,8 @@ fn all_troubles(service: &Service, proxy: &Proxy, loss: Loss) {
     // With all that it keeps.
     in_trouble(service, loss);
     let (files, memory) = (service.open_files(), service.resident_memory());
-    let threads = service.threads();
-    println!("before: {files:?} files, {memory:?} KiB, {threads:?} threads");
+    let (threads, open) = (service.threads(), proxy.open());
+    println!("before: {open} connections, {files:?} files, {memory:?} KiB, {threads:?} threads");
     for (name, mode) in TROUBLES {
         proxy.set(mode);
         let heard = in_trouble(service, loss);
@@ -214,7 +214,7 @@ fn all_troubles(service: &Service, proxy: &Proxy, loss: Loss) {
         eventually(&format!("recovery from {name}"), RECOVERY, || all_is_well(service));
         let recovery = start.elapsed();
         eventually(&format!("the end of connections from {name}"), Duration::from_secs(10), || {
-            proxy.open() <= SOME_MORE
+            proxy.open() <= open + SOME_MORE
                 && files.zip(service.open_files()).is_none_or(|(before, now)| now <= before + SOME_MORE)
         });
         println!(
@@ -258,4 +258,22 @@ fn a_slow_or_cut_redis_makes_nothing_wrong_and_nobody_wait() {
         service.client().generate(&fresh_number());
         redis.keys().iter().any(|key| key.starts_with("spin-otp:code:"))
     });
+}
+
+/// A service whose codes are in that Postgres, behind that proxy.
+pub(crate) fn on_postgres(postgres: &Postgres, proxy: &Proxy) -> Builder {
+    Service::builder()
+        .without_limits()
+        .variable("postgres_endpoint", &format!("postgres://{}", proxy.address()))
+        .variable("postgres_user", postgres.user())
+        .variable("postgres_password", postgres.password())
+        .variable("postgres_database", postgres.database())
+}
+
+#[test]
+fn a_slow_or_cut_postgres_is_a_503_in_time_and_nothing_piles_up() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::to(postgres.address());
+    let service = on_postgres(&postgres, &proxy).start();
+    all_troubles(&service, &proxy, Loss::Service);
 }

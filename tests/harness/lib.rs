@@ -23,6 +23,8 @@ mod relay;
 mod server;
 mod service;
 mod smtp;
+mod sql;
+mod statements;
 
 pub use self::postgres::Postgres;
 pub use self::redis::Redis;
@@ -36,8 +38,10 @@ pub use provider::{Sent, SmsProvider};
 pub use proxy::{Mode, Proxy};
 pub use relay::{Relay, RelayBuilder, with_postgres};
 pub use server::{Program, Server};
-pub use service::{Builder, Service, repository, with_redis};
+pub use service::{Builder, Service, Store, repository, store, with_redis};
 pub use smtp::MailServer;
+pub use sql::{Hold, Literal, Sql, Statement};
+pub use statements::{Parameter, Statements, migrations};
 
 use std::{
     sync::{

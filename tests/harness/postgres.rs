@@ -8,9 +8,12 @@ use crate::{
 };
 use postgres::{Client, NoTls, error::SqlState};
 use std::{
+    collections::HashMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -24,14 +27,23 @@ const PASSWORD: &str = "a password that nobody else has";
 const DATABASE: &str = "postgres";
 
 /// A running PostgreSQL on a free port of the loopback interface, with its files in a folder of its own.
-/// Killed when dropped.
+/// Ended when dropped.
 #[derive(Debug)]
 pub struct Postgres {
+    // First, so that it has ended before its files go away.
     process: Process,
     address: String,
     certificate: Option<Certificate>,
-    folder: TempDir,
+    folder: PathBuf,
+    /// The same folder, unless somebody else keeps it.
+    _own: Option<TempDir>,
 }
+
+/// The server that runs on a folder, if any does. Whoever starts one has it locked.
+type Place = Arc<Mutex<Weak<Postgres>>>;
+
+/// Servers on folders that somebody else keeps.
+static PLACES: Mutex<Option<HashMap<PathBuf, Place>>> = Mutex::new(None);
 
 impl Postgres {
     /// An empty database.
@@ -58,17 +70,46 @@ impl Postgres {
         })
     }
 
+    /// The one server whose files lie in that folder, with what was committed there: started, if it does not run.
+    pub fn in_folder(folder: &Path) -> Arc<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        let place = Arc::clone(
+            PLACES.lock().unwrap().get_or_insert_default().entry(folder.clone()).or_default(),
+        );
+        let mut running = place.lock().unwrap();
+        if let Some(server) = running.upgrade() {
+            return server;
+        }
+        let server = Arc::new(Self::on(folder, None, |_| None));
+        *running = Arc::downgrade(&server);
+        server
+    }
+
     fn start_with(certify: impl FnOnce(&Path) -> Option<Certificate>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        Self::on(folder.path().to_owned(), Some(folder), certify)
+    }
+
+    fn on(
+        folder: PathBuf,
+        own: Option<TempDir>,
+        certify: impl FnOnce(&Path) -> Option<Certificate>,
+    ) -> Self {
         // It does not run as root, and nobody else may read its files.
         if is_root() {
-            output_of(Command::new("chown").arg("postgres:postgres").arg(folder.path()));
+            output_of(Command::new("chown").arg("postgres:postgres").arg(&folder));
+            folder.ancestors().skip(1).for_each(let_pass);
         }
-        output_of(Command::new("cp").arg("-a").arg(template()).arg(data(&folder)));
-        let certificate = certify(folder.path());
+        if data(&folder).exists() {
+            forget_who_ran_on(&folder);
+        } else {
+            output_of(Command::new("cp").arg("-a").arg(template()).arg(data(&folder)));
+        }
+        let certificate = certify(&folder);
         let address = unused_address();
         let process = spawn(&address, &folder);
-        let mut server = Self { process, address, certificate, folder };
+        let mut server = Self { process, address, certificate, folder, _own: own };
         server.wait_until_it_answers();
         server
     }
@@ -121,7 +162,7 @@ impl Postgres {
     /// Starts it again at the same address, with what was committed.
     pub fn restart(&mut self) {
         self.kill();
-        let _ = fs::remove_file(data(&self.folder).join("postmaster.pid"));
+        forget_who_ran_on(&self.folder);
         self.process = spawn(&self.address, &self.folder);
         self.wait_until_it_answers();
     }
@@ -166,11 +207,25 @@ fn connect(address: &str) -> Result<Client, postgres::Error> {
     config.connect_timeout(Duration::from_secs(5)).connect(NoTls)
 }
 
-fn data(folder: &TempDir) -> PathBuf {
-    folder.path().join("data")
+fn data(folder: &Path) -> PathBuf {
+    folder.join("data")
 }
 
-fn spawn(address: &str, folder: &TempDir) -> Process {
+/// Whoever was killed has left its number, which may be another's by now.
+fn forget_who_ran_on(folder: &Path) {
+    let _ = fs::remove_file(data(folder).join("postmaster.pid"));
+}
+
+/// Lets everybody through this folder to what lies in it.
+fn let_pass(folder: &Path) {
+    let mut permissions = fs::metadata(folder).unwrap().permissions();
+    if permissions.mode() & 0o001 == 0 {
+        permissions.set_mode(permissions.mode() | 0o111);
+        fs::set_permissions(folder, permissions).unwrap();
+    }
+}
+
+fn spawn(address: &str, folder: &Path) -> Process {
     let mut command = as_its_user(&program("postgres"));
     command.arg("-D").arg(data(folder));
     command.args(["-c", &format!("port={}", port(address)), "-c", "listen_addresses=127.0.0.1"]);
@@ -187,8 +242,8 @@ fn spawn(address: &str, folder: &TempDir) -> Process {
     if data(folder).join("server.crt").exists() {
         command.args(["-c", "ssl=on"]);
     }
-    command.current_dir(folder.path());
-    Process::spawn(&mut command, &folder.path().join("log"), INSTALL_HINT)
+    command.current_dir(folder);
+    Process::spawn(&mut command, &folder.join("log"), INSTALL_HINT)
 }
 
 /// A new cluster, made once and copied for each server: that takes a tenth of the time.
@@ -255,6 +310,8 @@ fn program(name: &str) -> PathBuf {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self.kill();
+        // Told to, it gives back the memory that it shares: the system has room for a few thousand such pieces, and
+        // keeps those of a server that was killed.
+        self.process.end_with_children("QUIT");
     }
 }

@@ -89,6 +89,25 @@ impl Process {
         self.kill();
     }
 
+    /// Sends a signal by name that makes it end with all of its children, whatever state they are in, and kills
+    /// what does not.
+    pub(crate) fn end_with_children(&mut self, name: &str) {
+        if self.gone {
+            return;
+        }
+        self.signal_with_children("CONT");
+        self.signal(name);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            if self.child.try_wait().unwrap().is_some() {
+                self.gone = true;
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.kill_with_children();
+    }
+
     /// Sends a signal by name to it and to its children.
     pub(crate) fn signal_with_children(&self, name: &str) {
         self.signal(name);

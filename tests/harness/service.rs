@@ -2,15 +2,18 @@
 
 use crate::{
     client::Client,
+    postgres::Postgres,
     process::forget_variables,
     redis::Redis,
     server::{Program, Server},
+    sql::{Hold, Sql},
 };
 use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
 };
+use tempfile::TempDir;
 
 /// A running service.
 pub type Service = Server<Builder>;
@@ -30,6 +33,10 @@ pub struct Builder {
     manifest: Option<PathBuf>,
     /// Its own Redis, from the start on, where the suites run with one.
     cache: Option<Arc<Redis>>,
+    /// Its own Postgres, likewise. It is shared with whoever has the same state, for its files are part of that.
+    postgres: Option<Arc<Postgres>>,
+    /// The state that a Postgres of its own needs before the service starts.
+    folder: Option<Arc<TempDir>>,
 }
 
 impl Builder {
@@ -70,12 +77,38 @@ impl Builder {
 
     /// Starts the service and waits until it answers.
     pub fn start(mut self) -> Service {
-        if with_redis() && self.variables.iter().all(|(name, _)| name != "redis_endpoint") {
+        if with_redis() && !self.sets("redis_endpoint") {
             let cache = Redis::start();
             self = self.variable("redis_endpoint", &cache.endpoint());
             self.cache = Some(Arc::new(cache));
         }
+        if store() == Store::Postgres && !self.sets("postgres_endpoint") {
+            let state = self.state.clone().unwrap_or_else(|| {
+                let folder = self.folder.insert(Arc::new(tempfile::tempdir().unwrap()));
+                folder.path().join("state")
+            });
+            let postgres = Postgres::in_folder(&state.join("postgres"));
+            self = self.state(&state).postgres(&postgres);
+            self.postgres = Some(postgres);
+        }
         Server::launch(self)
+    }
+
+    /// Keeps everything in that Postgres, whatever the suites run with.
+    pub fn postgres(self, postgres: &Postgres) -> Self {
+        self.variable("postgres_endpoint", &postgres.endpoint())
+            .variable("postgres_user", postgres.user())
+            .variable("postgres_password", postgres.password())
+            .variable("postgres_database", postgres.database())
+    }
+
+    fn sets(&self, variable: &str) -> bool {
+        self.value(variable).is_some()
+    }
+
+    fn value(&self, variable: &str) -> Option<&str> {
+        let set = self.variables.iter().rfind(|(name, _)| name == variable);
+        set.map(|(_, value)| value.as_str())
     }
 }
 
@@ -116,6 +149,24 @@ pub fn with_redis() -> bool {
     }
 }
 
+/// What a service keeps its state in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// A file in its state folder.
+    Sqlite,
+    /// A server of its own, whose files lie there.
+    Postgres,
+}
+
+/// What every service has where the test sets nothing: with STORE=postgres the whole suite runs on Postgres.
+pub fn store() -> Store {
+    match std::env::var("STORE").as_deref() {
+        Ok("postgres") => Store::Postgres,
+        Ok("") | Err(_) => Store::Sqlite,
+        Ok(other) => panic!("STORE is {other}; it is either postgres or empty"),
+    }
+}
+
 /// Whoever hosts the service: this project's own host, or spin with HOST=spin.
 fn host() -> Command {
     match std::env::var("HOST").as_deref() {
@@ -142,6 +193,33 @@ impl Service {
     /// Its own Redis, where the suites run with one.
     pub fn cache(&self) -> Option<&Redis> {
         self.program().cache.as_deref()
+    }
+
+    /// The Postgres whose files are part of its state, where the suites run with one.
+    pub fn postgres(&self) -> Option<&Postgres> {
+        self.program().postgres.as_deref()
+    }
+
+    /// Its database, for the test itself.
+    pub fn sql(&self) -> Sql {
+        match self.postgres() {
+            Some(postgres) => Sql::postgres(postgres),
+            None => {
+                let endpoint = self.program().value("postgres_endpoint").unwrap_or_default();
+                assert!(endpoint.is_empty(), "the test has a Postgres of its own: Sql::postgres");
+                Sql::sqlite(&self.database())
+            }
+        }
+    }
+
+    /// Lets nobody write to its database, which must have been used: everybody who would waits.
+    pub fn hold_writes(&self) -> Hold {
+        self.sql().hold_writes()
+    }
+
+    /// Lets nobody read its database either.
+    pub fn hold_all(&self) -> Hold {
+        self.sql().hold_all()
     }
 
     /// The SQLite file.

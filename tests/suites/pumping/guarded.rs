@@ -1,10 +1,12 @@
 //! The guard as the service has it: its judgement, and its statements on a database.
 
-use harness::repository;
+use harness::{Parameter, Statements, repository};
 use otp_core::{Guard, GuardSettings, Judgement, Tally, Timestamp};
-use rusqlite::{Connection, params};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+};
 
 /// What the service has where nobody sets anything.
 pub(crate) fn defaults() -> GuardSettings {
@@ -21,11 +23,6 @@ pub(crate) fn defaults() -> GuardSettings {
     }
 }
 
-fn statement(name: &str) -> String {
-    let folder = repository().join("components/otp/src/store/sqlite/destinations");
-    std::fs::read_to_string(folder.join(name)).unwrap()
-}
-
 /// Codes that were gathered of a range.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
@@ -36,81 +33,69 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Guarded {
     guard: Guard,
-    database: Connection,
-    count: String,
-    tally: String,
-    suspend: String,
-    lift: String,
+    statements: Statements,
+    /// Until when each range is suspended, as it was last written.
+    suspended: RefCell<HashMap<String, i64>>,
 }
 
 impl Guarded {
     pub(crate) fn new(settings: GuardSettings) -> Self {
-        let database = Connection::open_in_memory().unwrap();
-        let mut steps: Vec<_> = std::fs::read_dir(repository().join("migrations/sqlite"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        steps.sort();
-        for step in steps {
-            database.execute_batch(&std::fs::read_to_string(step).unwrap()).unwrap();
-        }
-        let [count, tally, suspend, lift] =
-            ["count.sql", "tally.sql", "suspend.sql", "lift.sql"].map(statement);
-        Self { guard: Guard::new(settings).unwrap(), database, count, tally, suspend, lift }
+        Self { guard: Guard::new(settings).unwrap(), statements: Statements::new(), suspended: RefCell::default() }
     }
 
     /// Whether nothing is sent to the range, as `issue.sql` asks.
     pub(crate) fn suspended(&self, prefix: &str, now: i64) -> bool {
-        let mut query = self
-            .database
-            .prepare_cached("SELECT 1 FROM suspensions WHERE prefix = ?1 AND until > ?2")
-            .unwrap();
-        query.exists(params![prefix, now]).unwrap()
+        self.suspended.borrow().get(prefix).is_some_and(|until| *until > now)
     }
 
     /// Writes what was gathered, and does what follows from it.
     pub(crate) fn write(&self, gathered: &BTreeMap<&str, Counts>, now: i64) {
+        use Parameter::{Integer, Json, Text};
         let clock = Timestamp::from_unix_millis(now);
         let list: Vec<_> = gathered
             .iter()
             .map(|(prefix, counts)| json!({ "prefix": prefix, "sent": counts.sent, "verified": counts.verified }))
             .collect();
-        let run = |statement: &str| self.database.prepare_cached(statement).unwrap();
-        run(&self.count).execute(params![Guard::slot(clock), json!(list).to_string()]).unwrap();
+        let run = |name: &str, parameters: Vec<Parameter>| {
+            self.statements.run(&format!("destinations/{name}.sql"), parameters)
+        };
+        run("count", vec![Integer(Guard::slot(clock)), Json(json!(list).to_string())]);
         let prefixes: Vec<_> = gathered.keys().collect();
-        let asked = params![
-            json!(prefixes).to_string(),
-            self.guard.first_slot(clock),
-            Guard::first_unsettled_slot(clock),
-            now,
-            Guard::SLOT
+        let asked = vec![
+            Json(json!(prefixes).to_string()),
+            Integer(self.guard.first_slot(clock)),
+            Integer(Guard::first_unsettled_slot(clock)),
+            Integer(now),
+            Integer(Guard::SLOT),
         ];
-        let mut query = run(&self.tally);
-        let tallies = query.query_map(asked, |row| {
+        for row in run("tally", asked) {
+            let number = |column: usize| row[column].as_i64().unwrap();
             let tally = Tally {
-                sent: row.get(1)?,
-                settled: row.get(2)?,
-                verified: row.get(3)?,
-                suspended_until: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_unix_millis),
-                strikes: row.get::<_, Option<i64>>(5)?.unwrap_or_default(),
+                sent: number(1),
+                settled: number(2),
+                verified: number(3),
+                suspended_until: row[4].as_i64().map(Timestamp::from_unix_millis),
+                strikes: row[5].as_i64().unwrap_or_default(),
             };
-            Ok((row.get::<_, String>(0)?, tally))
-        });
-        let tallies: Vec<_> = tallies.unwrap().map(Result::unwrap).collect();
-        for (prefix, tally) in tallies {
+            let prefix = || Text(row[0].as_str().unwrap().to_owned());
             match self.guard.judge(&tally, clock) {
                 Judgement::Leave => {}
-                Judgement::Lift => drop(run(&self.lift).execute(params![prefix, now]).unwrap()),
+                Judgement::Lift => drop(run("lift", vec![prefix(), Integer(now)])),
                 Judgement::Suspend { until, strikes } => {
-                    let suspension = params![prefix, now, until.unix_millis(), strikes, "{}"];
-                    assert!(run(&self.suspend).exists(suspension).unwrap());
+                    let until = Integer(until.unix_millis());
+                    let suspension =
+                        vec![prefix(), Integer(now), until, Integer(strikes), Json("{}".to_owned())];
+                    assert!(!run("suspend", suspension).is_empty());
                 }
             }
         }
+        let rows = self.statements.sql().rows("SELECT prefix, until FROM suspensions", &[]);
+        let suspensions = rows.iter().map(|row| (row[0].as_str().unwrap().to_owned(), row[1].as_i64().unwrap()));
+        self.suspended.replace(suspensions.collect());
     }
 
     /// How many suspensions there were.
     pub(crate) fn suspensions(&self) -> i64 {
-        self.database.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap()
+        self.statements.sql().number("SELECT count(*) FROM outbox", &[])
     }
 }

@@ -7,10 +7,11 @@ use serde_json::json;
 type Addresses = (Option<String>, bool, Option<String>);
 
 fn addresses(service: &Service, number: &str) -> Addresses {
-    let database = rusqlite::Connection::open(service.database()).unwrap();
     let query =
         "SELECT email, email_verified_at IS NOT NULL, pending_email FROM users WHERE mobile_number = ?1";
-    database.query_row(query, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+    let rows = service.sql().rows(query, &[&number]);
+    let text = |column: usize| rows[0][column].as_str().map(str::to_owned);
+    (text(0), rows[0][1] == 1, text(2))
 }
 
 fn generate(client: &Client, number: &str, channel: &str, email: &str) -> String {

@@ -1,8 +1,8 @@
 //! Where codes go: countries, ranges, and the guard against pumping.
 
+use crate::outbox_of;
 use harness::{Builder, Client, Response, Service, at_once, eventually, number};
-use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     cell::Cell,
     thread,
@@ -133,13 +133,6 @@ fn pump(client: &Client, next: &impl Fn() -> String) -> (usize, Response) {
     unreachable!()
 }
 
-fn outbox(service: &Service, r#type: &str) -> Vec<Value> {
-    let database = Connection::open(service.database()).unwrap();
-    let mut query = database.prepare("SELECT event FROM outbox WHERE event ->> '$.type' = ?1").unwrap();
-    let events = query.query_map([r#type], |row| row.get::<_, String>(0)).unwrap();
-    events.map(|event| serde_json::from_str(&event.unwrap()).unwrap()).collect()
-}
-
 #[test]
 fn a_range_that_is_sent_much_and_verifies_nothing_is_suspended_for_a_while() {
     let service = guarded(4).start();
@@ -159,7 +152,7 @@ fn a_range_that_is_sent_much_and_verifies_nothing_is_suspended_for_a_while() {
     }
     assert!(told.elapsed() < Duration::from_secs(3), "too slow to tell");
 
-    let events = outbox(&service, "destination.suspended.v1");
+    let events = outbox_of(&service, "destination.suspended.v1");
     let [event] = &events[..] else { panic!("{events:?}") };
     assert_eq!(event["subject"], "+1415");
     assert_eq!(event["data"]["prefix"], "+1415");
@@ -175,7 +168,7 @@ fn a_range_that_is_sent_much_and_verifies_nothing_is_suspended_for_a_while() {
     thread::sleep(wait.saturating_duration_since(Instant::now()));
     assert_eq!(client.resend(&known).status, 200, "let in after the time that was told");
     assert_eq!(client.try_generate(&next()).status, 201);
-    assert_eq!(outbox(&service, "destination.suspended.v1").len(), 1);
+    assert_eq!(outbox_of(&service, "destination.suspended.v1").len(), 1);
 }
 
 #[test]
@@ -191,7 +184,7 @@ fn a_flood_is_suspended_by_one_event_whoever_finds_it() {
     for client in &clients {
         suspended(&client.try_generate(&number()));
     }
-    assert_eq!(outbox(&services[0], "destination.suspended.v1").len(), 1);
+    assert_eq!(outbox_of(&services[0], "destination.suspended.v1").len(), 1);
     drop(services);
     let again = guarded(3_600).state(folder.path()).start();
     suspended(&again.client().try_generate(&number()));
@@ -206,9 +199,7 @@ fn the_next_suspension_comes_sooner_and_lasts_longer() {
     for _ in 0..2 {
         let (_, refusal) = pump(&client, &next);
         longest.push(refusal.retry_after());
-        let database = Connection::open(service.database()).unwrap();
-        let strikes: i64 =
-            database.query_row("SELECT strikes FROM suspensions", [], |row| row.get(0)).unwrap();
+        let strikes = service.sql().number("SELECT strikes FROM suspensions", &[]);
         assert_eq!(strikes, longest.len() as i64);
         if longest.len() < 2 {
             thread::sleep(Duration::from_secs(refusal.retry_after()));
@@ -248,7 +239,7 @@ fn codes_that_are_verified_suspend_nothing() {
     }
     thread::sleep(Duration::from_millis(600));
     honest(&next());
-    assert!(outbox(&service, "destination.suspended.v1").is_empty());
+    assert!(outbox_of(&service, "destination.suspended.v1").is_empty());
 }
 
 #[test]
@@ -259,7 +250,7 @@ fn the_guard_can_be_switched_off() {
     (0..100).for_each(|_| drop(client.generate(&next())));
     thread::sleep(Duration::from_millis(600));
     client.generate(&next());
-    assert!(outbox(&service, "destination.suspended.v1").is_empty());
+    assert!(outbox_of(&service, "destination.suspended.v1").is_empty());
 }
 
 #[test]
@@ -335,14 +326,10 @@ fn what_is_refused_is_not_counted_against_a_range() {
     (0..40).for_each(|_| drop(client.resend(&missing).expect(404)));
     thread::sleep(Duration::from_millis(600));
     client.generate(&next());
-    assert!(outbox(&service, "destination.suspended.v1").is_empty());
+    assert!(outbox_of(&service, "destination.suspended.v1").is_empty());
     // What went out counts, whichever call it was.
-    let database = Connection::open(service.database()).unwrap();
-    eventually("the counts", SOON, || {
-        let sent: i64 =
-            database.query_row("SELECT sum(sent) FROM destinations", [], |row| row.get(0)).unwrap();
-        sent == 21
-    });
+    let database = service.sql();
+    eventually("the counts", SOON, || database.number("SELECT coalesce(sum(sent), 0) FROM destinations", &[]) == 21);
 }
 
 #[test]
@@ -355,5 +342,5 @@ fn the_ranges_of_countries_with_long_codes_are_no_larger() {
     suspended(&refusal);
     let body = json!({ "mobileNumber": "+992921234567" });
     client.post("/generate-otp", &body).expect(201);
-    assert_eq!(outbox(&service, "destination.suspended.v1")[0]["subject"], "+992901");
+    assert_eq!(outbox_of(&service, "destination.suspended.v1")[0]["subject"], "+992901");
 }

@@ -1,7 +1,7 @@
 //! What each request leaves for others to act on, and how it gets to the relay.
 
-use harness::{Client, Relay, Service, at_once, eventually, number, unused_address};
-use rusqlite::Connection;
+use crate::{now, outbox};
+use harness::{Client, Relay, Service, Store, at_once, eventually, number, unused_address};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -12,14 +12,6 @@ use std::{
 const TOKEN: &str = "a-token-that-nobody-else-has";
 const SOON: Duration = Duration::from_secs(10);
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-/// The events that wait, oldest first.
-fn waiting(service: &Service) -> Vec<Value> {
-    let database = Connection::open(service.database()).unwrap();
-    let mut query = database.prepare("SELECT event FROM outbox ORDER BY sequence").unwrap();
-    let events = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    events.map(|event| serde_json::from_str(&event.unwrap()).unwrap()).collect()
-}
 
 fn types(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
@@ -69,7 +61,7 @@ fn each_accepted_call_leaves_one_event_and_a_refused_one_leaves_none() {
     client.regenerate(&harness::number()).expect(404);
     client.post("/generate-otp", &json!({ "mobileNumber": "+1" })).expect(422);
 
-    let events = waiting(&service);
+    let events = outbox(&service);
     assert_eq!(
         types(&events),
         [
@@ -123,7 +115,7 @@ fn events_of_one_number_have_an_order_however_many_requests_come_at_once() {
     let (client, number) = (service.client(), number());
     client.generate(&number);
     at_once(16, |index| if index % 2 == 0 { client.resend(&number) } else { client.regenerate(&number) });
-    let events = waiting(&service);
+    let events = outbox(&service);
     assert_eq!(events.len(), 17);
     let sequences: Vec<_> =
         events.iter().map(|event| event["sequence"].as_str().unwrap().to_owned()).collect();
@@ -142,7 +134,7 @@ fn a_trace_context_that_is_none_is_left_out() {
         let body = json!({ "mobileNumber": number() }).to_string();
         client.send("POST", "/generate-otp", &[("traceparent", bad)], body.as_bytes()).expect(201);
     }
-    assert!(waiting(&service).iter().all(|event| event.get("traceparent").is_none()));
+    assert!(outbox(&service).iter().all(|event| event.get("traceparent").is_none()));
 }
 
 #[test]
@@ -156,7 +148,7 @@ fn an_event_is_pushed_after_its_answer_and_its_code_delivered_once() {
     eventually("delivering", SOON, || inbox(&relay).len() == numbers.len());
     let delivered: BTreeSet<_> = inbox(&relay).iter().map(|message| message["otp"].to_string()).collect();
     assert_eq!(delivered, made.iter().map(|made| made["otp"].to_string()).collect());
-    eventually("forgetting what was accepted", SOON, || waiting(&service).is_empty());
+    eventually("forgetting what was accepted", SOON, || outbox(&service).is_empty());
     assert_eq!(client.get("/readyz").expect(200)["dependencies"]["relay"]["status"], "up");
 }
 
@@ -175,7 +167,7 @@ fn while_the_relay_is_away_no_request_waits_or_fails_and_its_events_are_pushed_l
         (&ready["status"], &ready["dependencies"]["relay"]["status"]),
         (&json!("degraded"), &json!("down"))
     );
-    assert_eq!(waiting(&service).len(), 21);
+    assert_eq!(outbox(&service).len(), 21);
     eventually("saying it", SOON, || service.log().contains("relay unavailable"));
     assert!(!service.log().contains(TOKEN));
 
@@ -185,7 +177,7 @@ fn while_the_relay_is_away_no_request_waits_or_fails_and_its_events_are_pushed_l
         flush(&client).expect(200);
         inbox(&relay).len() == 21
     });
-    assert!(waiting(&service).is_empty());
+    assert!(outbox(&service).is_empty());
 }
 
 #[test]
@@ -215,27 +207,22 @@ fn one_bad_event_holds_nobody_up() {
     let service = with_relay_at(&address).start();
     let client = service.client();
     client.get("/readyz").expect(200);
-    let database = Connection::open(service.database()).unwrap();
+    let database = service.sql();
     let put = |event: &str| {
-        database.execute("INSERT INTO outbox (event, created_at) VALUES (?1, 0)", [event]).unwrap();
+        assert_eq!(database.execute("INSERT INTO outbox (event, created_at) VALUES (?1, 0)", &[&event]), 1);
     };
-    put("no JSON at all");
+    // Postgres takes nothing else than JSON.
+    put(if database.store() == Store::Sqlite { "no JSON at all" } else { "\"JSON, but no object\"" });
     put("{\"id\":\"no-event\"}");
     put(&format!("{{\"id\":\"huge\",\"data\":\"{}\"}}", "x".repeat(1_200_000)));
     let relay = relay_at(&address);
     let number = number();
     client.generate(&number);
     eventually("delivering the good one", SOON, || inbox(&relay).len() == 1);
-    let dead: Vec<(String, String)> = {
-        let mut query =
-            database.prepare("SELECT substr(event, 1, 20), reason FROM outbox_dead ORDER BY 1").unwrap();
-        eventually("burying the bad ones", SOON, || {
-            database.query_row("SELECT count(*) = 3 FROM outbox_dead", [], |row| row.get(0)).unwrap()
-        });
-        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
-    };
-    assert!(dead.iter().all(|(_, reason)| !reason.is_empty()), "{dead:?}");
-    assert!(waiting(&service).is_empty());
+    eventually("burying the bad ones", SOON, || database.number("SELECT count(*) FROM outbox_dead", &[]) == 3);
+    let reasons = database.rows("SELECT reason FROM outbox_dead", &[]);
+    assert!(reasons.iter().all(|reason| reason[0] != ""), "{reasons:?}");
+    assert!(outbox(&service).is_empty());
     assert_eq!(flush(&client).expect(200), json!({ "published": 0, "refused": 0, "waiting": 0, "dead": 3 }));
 }
 
@@ -245,25 +232,20 @@ fn what_somebody_has_claimed_is_left_to_it_for_a_moment_and_no_longer() {
     let service = with_relay_at(&address).start();
     let client = service.client();
     client.generate(&number());
-    let database = Connection::open(service.database()).unwrap();
+    let database = service.sql();
     // The push after the answer found nobody, and has given its claim up.
     eventually("giving up", SOON, || {
         let given_up = "SELECT count(*) FROM outbox WHERE tries > 0 AND claimed_until = 0";
-        database.query_row(given_up, [], |row| row.get::<_, i64>(0)).unwrap() == 1
+        database.number(given_up, &[]) == 1
     });
-    let claim_until = |when: &str| {
-        let until =
-            format!("UPDATE outbox SET claimed_until = (julianday('now', '{when}') - 2440587.5) * 86400000");
-        // STRICT takes no fraction.
-        let until = until.replace("SET claimed_until = (", "SET claimed_until = CAST((") + " AS INTEGER)";
-        assert_eq!(database.execute(&until, []).unwrap(), 1);
-    };
-    claim_until("+10 seconds");
+    let claim_until =
+        |when: i64| assert_eq!(database.execute("UPDATE outbox SET claimed_until = ?1", &[&when]), 1);
+    claim_until(now() + 10_000);
     let relay = relay_at(&address);
     assert_eq!(flush(&client).expect(200)["published"], 0);
     assert!(inbox(&relay).is_empty());
     // Whoever claimed it has died.
-    claim_until("-1 second");
+    claim_until(now() - 1_000);
     assert_eq!(flush(&client).expect(200)["published"], 1);
     eventually("delivering", SOON, || inbox(&relay).len() == 1);
 }
@@ -280,7 +262,7 @@ fn two_hosts_share_one_outbox() {
     eventually("delivering all", SOON, || inbox(&relay).len() >= numbers.len());
     let events: BTreeSet<_> = inbox(&relay).iter().map(|message| message["eventId"].to_string()).collect();
     assert_eq!((events.len(), inbox(&relay).len()), (numbers.len(), numbers.len()));
-    eventually("emptying the outbox", SOON, || waiting(&hosts[0]).is_empty());
+    eventually("emptying the outbox", SOON, || outbox(&hosts[0]).is_empty());
 }
 
 #[test]
@@ -313,14 +295,13 @@ fn what_has_waited_too_long_is_dead_and_in_the_end_gone() {
     let purge =
         || client.send("POST", "/internal/purge", &[("authorization", &authorization)], b"").expect(200);
     assert_eq!(purge(), json!({ "expired": 0, "removed": 0, "answers": 0, "meters": 0, "counts": 0 }));
-    let database = Connection::open(service.database()).unwrap();
-    database.execute("UPDATE outbox SET created_at = created_at - 3601000 WHERE sequence < 3", []).unwrap();
+    let database = service.sql();
+    database.execute("UPDATE outbox SET created_at = created_at - 3601000 WHERE sequence < 3", &[]);
     assert_eq!(purge(), json!({ "expired": 2, "removed": 0, "answers": 0, "meters": 0, "counts": 0 }));
-    assert_eq!(waiting(&service).len(), 1);
-    let reason: String =
-        database.query_row("SELECT reason FROM outbox_dead LIMIT 1", [], |row| row.get(0)).unwrap();
+    assert_eq!(outbox(&service).len(), 1);
+    let reason = database.text("SELECT reason FROM outbox_dead LIMIT 1", &[]);
     assert!(reason.contains("outbox_retention_seconds"), "{reason}");
-    database.execute("UPDATE outbox_dead SET died_at = died_at - 3601000", []).unwrap();
+    database.execute("UPDATE outbox_dead SET died_at = died_at - 3601000", &[]);
     assert_eq!(purge(), json!({ "expired": 0, "removed": 2, "answers": 0, "meters": 0, "counts": 0 }));
 }
 
@@ -332,5 +313,5 @@ fn a_relay_that_refuses_the_token_is_named_and_events_wait() {
     service.client().generate(&number());
     eventually("saying it", SOON, || service.log().contains("relay_token"));
     assert!(!service.log().contains(TOKEN) && !relay.log().contains(TOKEN));
-    assert_eq!(waiting(&service).len(), 1);
+    assert_eq!(outbox(&service).len(), 1);
 }

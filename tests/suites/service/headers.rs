@@ -108,8 +108,7 @@ fn so_have_the_answers_of_a_service_that_does_not_serve() {
     // It answers and closes, as it was asked to.
     is_safe_in_a_browser("stranger", &stranger);
     client.get("/readyz").expect(200);
-    let other = rusqlite::Connection::open(service.database()).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let _hold = service.hold_writes();
     let answer = client.post("/generate-otp", &json!({ "mobileNumber": number() }));
     answer.expect_problem(503, "unavailable");
     is_safe_in_a_browser("unavailable", &answer);

@@ -1,6 +1,6 @@
 //! `GET /healthz` and `GET /readyz`
 
-use harness::Service;
+use harness::{Service, Store, store};
 
 /// 32 bytes, and nobody's.
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -12,7 +12,11 @@ fn a_service_with_its_database_is_ready_and_says_what_is_for_development_only() 
     assert_eq!(client.get("/healthz").expect(200)["status"], "ok");
     let ready = client.get("/readyz").expect(200);
     assert_eq!(ready["status"], "ready");
-    assert_eq!(ready["dependencies"]["database"]["kind"], "sqlite");
+    let database = match store() {
+        Store::Sqlite => "sqlite",
+        Store::Postgres => "postgres",
+    };
+    assert_eq!(ready["dependencies"]["database"]["kind"], database);
     assert_eq!(ready["dependencies"]["database"]["status"], "up");
     let cache = &ready["dependencies"]["cache"];
     if service.cache().is_some() {

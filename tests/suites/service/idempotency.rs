@@ -1,10 +1,9 @@
 //! `Idempotency-Key`: a retry hears what was answered, and nothing happens twice.
 
-use crate::{api_key, bearer, other_than, outbox};
+use crate::{api_key, bearer, files_below, other_than, outbox, suspend, ten_digits};
 use harness::{
     Builder, Client, Redis, Response, Service, at_once, eventually, number, unused_address, with_redis,
 };
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::{path::Path, thread, time::Duration};
 
@@ -56,10 +55,7 @@ fn id(answer: &Response) -> String {
 
 /// Has what is kept for retries end so much earlier, and says how many of those there are.
 fn age(service: &Service, seconds: i64) -> usize {
-    let database = Connection::open(service.database()).unwrap();
-    database.busy_timeout(SOON).unwrap();
-    let older = "UPDATE idempotency SET expires_at = expires_at - ?1";
-    database.execute(older, [seconds * 1000]).unwrap()
+    service.sql().execute("UPDATE idempotency SET expires_at = expires_at - ?1", &[&(seconds * 1000)])
 }
 
 #[test]
@@ -398,14 +394,7 @@ fn a_retry_is_answered_while_its_range_is_suspended() {
     let again = regenerate(&client, "two", &number);
     is_new(&made);
     is_new(&again);
-    let database = Connection::open(service.database()).unwrap();
-    database.busy_timeout(SOON).unwrap();
-    let now = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
-    let suspend = format!(
-        "INSERT INTO suspensions (prefix, since, until, strikes, event)
-         VALUES (?1, {now}, {now} + 60000, 1, '{{}}')"
-    );
-    database.execute(&suspend, [&number[..5]]).unwrap();
+    suspend(&service, &number[..5]);
     generate(&client, "three", &number).expect_problem(429, "destination_suspended");
     regenerate(&client, "three", &number).expect_problem(429, "destination_suspended");
     replays(&regenerate(&client, "two", &number), &again);
@@ -496,10 +485,7 @@ fn a_purge_removes_what_has_had_its_day_and_nothing_else() {
     let client = service.client();
     let purge =
         || client.send("POST", "/internal/purge", &[("authorization", &bearer(TOKEN))], b"").expect(200);
-    let kept = || {
-        let database = Connection::open(service.database()).unwrap();
-        database.query_row("SELECT count(*) FROM idempotency", [], |row| row.get::<_, i64>(0)).unwrap()
-    };
+    let kept = || service.sql().number("SELECT count(*) FROM idempotency", &[]);
     (0..3).for_each(|index| drop(is_new(&generate(&client, &format!("old-{index}"), &number()))));
     age(&service, 24 * 3600 + 1);
     let number = number();
@@ -537,10 +523,9 @@ fn after_an_answer_that_the_database_was_away_a_retry_makes_one_code() {
     let service = Service::builder().without_limits().start();
     let (client, number) = (service.client(), number());
     client.get("/readyz").expect(200);
-    let other = Connection::open(service.database()).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let hold = service.hold_writes();
     generate(&client, "k", &number).expect_problem(503, "unavailable");
-    other.execute_batch("ROLLBACK").unwrap();
+    hold.release();
     // What was given up on may have happened since; then this is its answer.
     let made = generate(&client, "k", &number);
     made.expect(201);
@@ -584,13 +569,9 @@ fn nothing_on_disk_tells_a_code_that_was_kept_for_a_retry() {
         regenerate(&client, &key, &number).expect(201);
     }
     let scan = |service: &Service| {
-        for entry in std::fs::read_dir(service.state()).unwrap() {
-            let path = entry.unwrap().path();
-            let bytes = std::fs::read(&path).unwrap();
-            for code in &codes {
-                let found = bytes.windows(code.len()).any(|window| window == code.as_bytes());
-                assert!(!found, "a code stands in {}", path.display());
-            }
+        for (name, bytes) in files_below(&service.state()) {
+            let digits = ten_digits(&bytes);
+            assert!(!codes.iter().any(|code| digits.contains(code.as_bytes())), "a code stands in {name}");
         }
         assert!(!codes.iter().any(|code| service.log().contains(code.as_str())));
         // Whoever knows it can have an answer given again.

@@ -1,10 +1,12 @@
 //! The limit of a number: at most so many codes in any window.
 
-use harness::{Client, Redis, Response, Service, at_once, eventually, number, repository};
+use crate::{now, outbox_of};
+use harness::{
+    Client, Parameter, Redis, Response, Service, Statements, at_once, bulk_number, eventually, number,
+};
 use otp_core::{SendLimit, SendWindow, Timestamp};
-use proptest::prelude::*;
-use rusqlite::{Connection, types::Value as Sql};
-use serde_json::{Value, json};
+use proptest::{prelude::*, test_runner::TestRunner};
+use serde_json::json;
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -50,14 +52,6 @@ fn accepted<'a>(answers: impl IntoIterator<Item = &'a Response>) -> usize {
         }
     }
     accepted
-}
-
-fn events(service: &Service, r#type: &str) -> Vec<Value> {
-    let database = Connection::open(service.database()).unwrap();
-    let mut query =
-        database.prepare("SELECT event FROM outbox WHERE event ->> '$.type' = ?1 ORDER BY sequence").unwrap();
-    let events = query.query_map([r#type], |row| row.get::<_, String>(0)).unwrap();
-    events.map(|event| serde_json::from_str(&event.unwrap()).unwrap()).collect()
 }
 
 #[test]
@@ -278,16 +272,16 @@ fn the_first_refusal_of_a_window_is_put_on_record_and_no_other() {
     client.resend(&one).expect(200);
     at_once(12, |call| refused(&send_by(&client, call, &one)));
     (0..3).for_each(|call| refused(&send_by(&client, call, &one)));
-    let events_of_one = events(&service, "otp.limited.v1");
+    let events_of_one = outbox_of(&service, "otp.limited.v1");
     let [event] = &events_of_one[..] else { panic!("{events_of_one:?}") };
     assert_eq!(event["data"]["reason"], "rate_limited");
     assert_eq!(event["data"]["mobileNumber"], one.as_str());
     assert!(event["data"].get("sealedOtp").is_none(), "nothing to deliver: {event}");
-    assert_eq!(event["subject"], events(&service, "otp.generated.v1")[0]["subject"]);
+    assert_eq!(event["subject"], outbox_of(&service, "otp.generated.v1")[0]["subject"]);
     // Another number has its own.
     let other = number();
     assert_eq!(accepted(&at_once(4, |_| client.try_generate(&other))), 2);
-    assert_eq!(events(&service, "otp.limited.v1").len(), 2);
+    assert_eq!(outbox_of(&service, "otp.limited.v1").len(), 2);
 }
 
 #[test]
@@ -310,10 +304,10 @@ fn the_first_refusal_of_the_next_window_is_put_on_record_again() {
     until_refused();
     let first = Instant::now();
     // What went through before that was slow, and left nothing.
-    assert_eq!(events(&service, "otp.limited.v1").len(), 1);
+    assert_eq!(outbox_of(&service, "otp.limited.v1").len(), 1);
     thread::sleep((first + Duration::from_millis(2_050)).saturating_duration_since(Instant::now()));
     until_refused();
-    assert_eq!(events(&service, "otp.limited.v1").len(), 2);
+    assert_eq!(outbox_of(&service, "otp.limited.v1").len(), 2);
 }
 
 /// Waits until the refusal of a number is noted in Redis.
@@ -334,8 +328,7 @@ fn with_redis_refusals_after_the_first_cost_the_database_nothing() {
     client.generate(&other);
     refused(&client.try_generate(&one));
     noted(&redis, 1);
-    let database = Connection::open(service.database()).unwrap();
-    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let hold = service.hold_all();
     for call in 0..6 {
         let answer = send_by(&client, call, &one);
         refused(&answer);
@@ -345,7 +338,7 @@ fn with_redis_refusals_after_the_first_cost_the_database_nothing() {
     }
     // Whoever is not noted has to wait for the database.
     client.regenerate(&other).expect_problem(503, "unavailable");
-    database.execute_batch("ROLLBACK").unwrap();
+    hold.release();
 }
 
 #[test]
@@ -421,13 +414,11 @@ fn never_more_than_the_limit(service: &Service, limit: usize, window: Duration, 
             })
             .collect();
         let watcher = scope.spawn(|| {
-            let database = Connection::open(service.database()).unwrap();
-            database.busy_timeout(SOON).unwrap();
-            let mut query = database.prepare("SELECT sends FROM users WHERE mobile_number = ?1").unwrap();
+            let database = service.sql();
             // Each moment, and how often it was seen at the same time.
             let mut moments = BTreeMap::<i64, usize>::new();
             while !stopped.load(Ordering::Relaxed) {
-                let sends: String = query.query_row([&number], |row| row.get(0)).unwrap();
+                let sends = database.text("SELECT sends FROM users WHERE mobile_number = ?1", &[&number]);
                 let sends: Vec<i64> = serde_json::from_str(&sends).unwrap();
                 for moment in &sends {
                     let times = sends.iter().filter(|other| *other == moment).count();
@@ -523,120 +514,119 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec((statement, moment).prop_map(|(statement, at)| Step { statement, at }), 1..60)
 }
 
-/// A database with the statements of the service.
-struct Statements {
-    database: Connection,
-    events: Cell<i64>,
+/// The statements that send a number a code.
+struct Sending<'a> {
+    statements: &'a Statements,
+    number: String,
+    ids: Cell<i64>,
     limit: i64,
     window: i64,
 }
 
-impl Statements {
-    const NUMBER: &'static str = "+14155550123";
-
-    fn new(limit: i64, window: i64) -> Self {
-        let database = Connection::open_in_memory().unwrap();
-        let mut files: Vec<_> = std::fs::read_dir(repository().join("migrations/sqlite")).unwrap().collect();
-        files.sort_by_key(|file| file.as_ref().unwrap().path());
-        for file in files {
-            database.execute_batch(&std::fs::read_to_string(file.unwrap().path()).unwrap()).unwrap();
-        }
-        Self { database, events: Cell::new(0), limit, window }
-    }
-
+impl Sending<'_> {
     /// What the statement returned, and the moments that are kept then.
     fn run(&self, statement: &str, now: i64) -> Option<(String, Vec<i64>)> {
-        use Sql::{Blob, Integer, Null};
-        let text = |text: &str| Sql::Text(text.to_owned());
-        let id = self.events.replace(self.events.get() + 1);
+        use Parameter::{Bytes, Integer, Json, Null, Text};
+        let text = |text: &str| Text(text.to_owned());
+        let id = self.ids.replace(self.ids.get() + 1);
         let event = format!("{{\"id\":\"{id}\",\"type\":\"otp.generated.v1\",\"data\":{{}}}}");
-        let common = [text(Self::NUMBER), Integer(now), text(&event), Null, Integer(0)];
+        let common = [text(&self.number), Integer(now), Json(event), Null, Integer(0)];
         let limits = [Integer(self.limit), Integer(self.window), Null];
+        // Neither the code nor the statement comes to its end.
         let far = now + 1_000_000_000;
-        let code = [text(&format!("id-{id}")), Blob(vec![1]), Blob(vec![2]), Integer(far)];
-        let more: Vec<Sql> = match statement {
+        let code = [text(&format!("id-{id}")), Bytes(vec![1]), Bytes(vec![2]), Integer(far)];
+        let more = match statement {
             "issue.sql" => code.into_iter().chain([text("sms"), Null, Null]).collect(),
-            "reissue.sql" => code.into(),
+            "reissue.sql" => Vec::from(code),
             _ => vec![Null, Integer(5)],
         };
-        let file = repository().join("components/otp/src/store/sqlite").join(statement);
-        let sql = std::fs::read_to_string(file).unwrap();
-        let mut statement = self.database.prepare_cached(&sql).unwrap();
-        let parameters = rusqlite::params_from_iter(common.into_iter().chain(limits).chain(more));
-        let mut rows = statement.query(parameters).unwrap();
-        let row = rows.next().unwrap()?;
-        let sends: String = row.get(1).unwrap();
-        let answer = (row.get(0).unwrap(), serde_json::from_str(&sends).unwrap());
-        assert!(rows.next().unwrap().is_none());
-        Some(answer)
+        let parameters = common.into_iter().chain(limits).chain(more).chain([Integer(far)]);
+        let rows = self.statements.run(statement, parameters);
+        assert!(rows.len() < 2);
+        let row = rows.first()?;
+        let [verdict, sends] = [0, 1].map(|column| row[column].as_str().unwrap());
+        Some((verdict.to_owned(), serde_json::from_str(sends).unwrap()))
     }
 
     /// The verdict that it would give, with nothing changed.
     fn verdict(&self, statement: &str, now: i64) -> String {
-        self.database.execute_batch("SAVEPOINT trial").unwrap();
-        let answer = self.run(statement, now);
-        self.database.execute_batch("ROLLBACK TO trial; RELEASE trial").unwrap();
-        answer.unwrap().0
+        self.statements.trial(|| self.run(statement, now)).unwrap().0
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn the_statements_keep_the_limit_in_every_window(requests in 1u64..=6, seconds in 1u64..=30, steps in steps()) {
+#[test]
+fn the_statements_keep_the_limit_in_every_window() {
+    let statements = Statements::new();
+    let (cases, next) = (192, Cell::new(0));
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&(1u64..=6, 1u64..=30, steps()), |(requests, seconds, steps)| {
         let limit = SendLimit::new(requests, SendWindow::from_seconds(seconds).unwrap()).unwrap();
         let window = limit.window_millis();
-        let statements = Statements::new(limit.requests(), window);
-        // Not before the real time: a statement that comes late does nothing.
-        let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let mut now = real.as_millis() as i64 + 86_400_000;
-        let mut newest = now;
-        // All that ever went out, by the moments on record.
-        let mut sent: Vec<i64> = Vec::new();
-        let mut kept: Vec<Timestamp> = Vec::new();
-        let within = |sent: &[i64], end: i64| {
-            sent.iter().filter(|at| (end - window + 1..=end).contains(at)).count() as u64
-        };
-        for Step { statement, at } in steps {
-            now = match at {
-                Moment::Later(part) => now + part * window / 1_000,
-                Moment::WhenFree(more) => {
-                    limit.free_at(&kept, Timestamp::from_unix_millis(now)).unix_millis() + more
-                }
-            };
-            // Hosts' clocks differ by less than a window.
-            now = now.max(newest - window / 2);
-            newest = now.max(newest);
-            let Some((verdict, sends)) = statements.run(statement, now) else {
-                prop_assert!(sent.is_empty() && statement != "issue.sql", "an unknown number");
-                continue;
-            };
-            kept = sends.iter().copied().map(Timestamp::from_unix_millis).collect();
-            let clock = Timestamp::from_unix_millis(now);
-            let end = now.max(sent.last().copied().unwrap_or(now));
-            let quota = limit.quota(&kept, clock);
-            if verdict == "done" {
-                sent.push(*sends.last().unwrap());
-                prop_assert_eq!(sent.last(), Some(&end), "on record as of this moment");
-                for at in &sent {
-                    prop_assert!(within(&sent, *at) <= requests, "{:?}", sent);
-                }
-            } else {
-                prop_assert_eq!(verdict, "rate_limited");
-                prop_assert_eq!(within(&sent, end), requests, "refused in a window that is not full");
-                prop_assert_eq!(quota.remaining, 0);
+        let number = bulk_number(next.replace(next.get() + 1));
+        let sending =
+            Sending { statements: &statements, number, ids: Cell::new(0), limit: limit.requests(), window };
+        keeps_the_limit(&sending, limit, requests, steps)
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(next.get() >= cases);
+}
+
+fn keeps_the_limit(
+    sending: &Sending<'_>,
+    limit: SendLimit,
+    requests: u64,
+    steps: Vec<Step>,
+) -> Result<(), TestCaseError> {
+    let window = sending.window;
+    // Not before the real time: no moment is one that the database's clock has passed.
+    let mut now = now() + 86_400_000;
+    let mut newest = now;
+    // All that ever went out, by the moments on record.
+    let mut sent: Vec<i64> = Vec::new();
+    let mut kept: Vec<Timestamp> = Vec::new();
+    let within = |sent: &[i64], end: i64| {
+        sent.iter().filter(|at| (end - window + 1..=end).contains(at)).count() as u64
+    };
+    for Step { statement, at } in steps {
+        now = match at {
+            Moment::Later(part) => now + part * window / 1_000,
+            Moment::WhenFree(more) => {
+                limit.free_at(&kept, Timestamp::from_unix_millis(now)).unix_millis() + more
             }
-            prop_assert_eq!(quota.remaining as u64, requests - within(&sent, end));
-            prop_assert_eq!(sends.len() as u64, within(&sent, *sent.last().unwrap()), "no more is kept");
-            if quota.remaining == 0 {
-                let free = limit.free_at(&kept, clock).unix_millis();
-                prop_assert!(free > now && free <= end + window);
-                prop_assert_eq!(quota.seconds, (free - now + 999) / 1_000);
-                for statement in ["issue.sql", "reissue.sql", "resend.sql"] {
-                    prop_assert_eq!(statements.verdict(statement, free), "done");
-                    prop_assert_eq!(statements.verdict(statement, free - 1), "rate_limited");
-                }
+        };
+        // Hosts' clocks differ by less than a window.
+        now = now.max(newest - window / 2);
+        newest = now.max(newest);
+        let Some((verdict, sends)) = sending.run(statement, now) else {
+            prop_assert!(sent.is_empty() && statement != "issue.sql", "an unknown number");
+            continue;
+        };
+        kept = sends.iter().copied().map(Timestamp::from_unix_millis).collect();
+        let clock = Timestamp::from_unix_millis(now);
+        let end = now.max(sent.last().copied().unwrap_or(now));
+        let quota = limit.quota(&kept, clock);
+        if verdict == "done" {
+            sent.push(*sends.last().unwrap());
+            prop_assert_eq!(sent.last(), Some(&end), "on record as of this moment");
+            for at in &sent {
+                prop_assert!(within(&sent, *at) <= requests, "{:?}", sent);
+            }
+        } else {
+            prop_assert_eq!(verdict, "rate_limited");
+            prop_assert_eq!(within(&sent, end), requests, "refused in a window that is not full");
+            prop_assert_eq!(quota.remaining, 0);
+        }
+        prop_assert_eq!(quota.remaining as u64, requests - within(&sent, end));
+        prop_assert_eq!(sends.len() as u64, within(&sent, *sent.last().unwrap()), "no more is kept");
+        if quota.remaining == 0 {
+            let free = limit.free_at(&kept, clock).unix_millis();
+            prop_assert!(free > now && free <= end + window);
+            prop_assert_eq!(quota.seconds, (free - now + 999) / 1_000);
+            for statement in ["issue.sql", "reissue.sql", "resend.sql"] {
+                prop_assert_eq!(sending.verdict(statement, free), "done");
+                prop_assert_eq!(sending.verdict(statement, free - 1), "rate_limited");
             }
         }
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api_keys;
+mod at_once;
 mod bad_input;
 mod cache;
 mod cache_failures;
@@ -24,6 +25,7 @@ mod lock;
 mod meters;
 mod openapi;
 mod outage;
+mod postgres_server;
 mod profiles;
 mod readme;
 mod regenerate;
@@ -31,34 +33,84 @@ mod resend;
 mod rotation;
 mod schema;
 mod secrets;
+mod sqlite_file;
 mod uniform;
 mod verify;
 
-use harness::Service;
+use harness::{Service, Sql};
 use otp_seal::{Context, KeyRing};
-use rusqlite::Connection;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::{
+    collections::HashSet,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// The events that wait, oldest first.
 fn outbox(service: &Service) -> Vec<Value> {
-    let database = Connection::open(service.database()).unwrap();
-    let mut query = database.prepare("SELECT event FROM outbox ORDER BY sequence").unwrap();
-    let events = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    events.map(|event| serde_json::from_str(&event.unwrap()).unwrap()).collect()
+    service.sql().documents("SELECT event FROM outbox ORDER BY sequence", &[])
+}
+
+/// Those of one type.
+fn outbox_of(service: &Service, r#type: &str) -> Vec<Value> {
+    let of_type = "SELECT event FROM outbox WHERE event ->> '$.type' = ?1 ORDER BY sequence";
+    service.sql().documents(of_type, &[&r#type])
 }
 
 /// The code that was last to be delivered to a number, as whoever delivers it opens it.
 fn delivered(service: &Service, keys: &KeyRing, number: &str) -> String {
     let newest = "SELECT event FROM outbox WHERE event ->> '$.data.mobileNumber' = ?1
                   AND event ->> '$.data.sealedOtp' IS NOT NULL ORDER BY sequence DESC LIMIT 1";
-    let database = Connection::open(service.database()).unwrap();
-    let event: String = database.query_row(newest, [number], |row| row.get(0)).unwrap();
-    let event: Value = serde_json::from_str(&event).unwrap();
+    let event: Value = serde_json::from_str(&service.sql().text(newest, &[&number])).unwrap();
     let [otp_id, sealed] = ["otpId", "sealedOtp"].map(|field| event["data"][field].as_str().unwrap());
     let context = Context { purpose: otp_seal::CODE, otp_id, number };
     let code = keys.open(&hex::decode(sealed).unwrap(), &context).unwrap();
     String::from_utf8(code.to_vec()).unwrap()
+}
+
+/// Suspends a range for a minute.
+fn suspend(service: &Service, range: &str) {
+    let suspend = Sql::either(
+        "INSERT INTO suspensions (prefix, since, until, strikes, event) VALUES (?1, ?2, ?2 + 60000, 1, '{}')",
+        "INSERT INTO suspensions (prefix, since, until, strikes) VALUES (?1, ?2, ?2 + 60000, 1)",
+    );
+    assert_eq!(service.sql().execute(suspend, &[&range, &now()]), 1);
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
+/// All files below a folder, each with its name.
+fn files_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                return files_below(&path);
+            }
+            match std::fs::read(&path) {
+                Ok(bytes) => vec![(path.display().to_string(), bytes)],
+                // Servers put files of the moment there and take them away.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        })
+        .collect()
+}
+
+fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// All that could be a code of ten digits: there is much to look through, and many to look for.
+fn ten_digits(bytes: &[u8]) -> HashSet<&[u8]> {
+    let digits = bytes.split(|byte| !byte.is_ascii_digit());
+    digits.flat_map(|digits| digits.windows(10)).collect()
 }
 
 /// A code that is not this one.

@@ -4,7 +4,6 @@ use crate::{api_key, bearer, delivered, other_than};
 use base64ct::{Base64, Encoding};
 use harness::{Builder, Client, Response, Service, number, unused_address};
 use otp_seal::KeyRing;
-use rusqlite::Connection;
 use serde_json::json;
 use std::net::{IpAddr, UdpSocket};
 
@@ -41,9 +40,7 @@ fn own_address() -> Option<IpAddr> {
 fn users(service: &Service) -> i64 {
     // The first to need the database makes it.
     service.client().raw("GET /readyz HTTP/1.1\nhost: localhost", "").expect(200);
-    let database = Connection::open(service.database()).unwrap();
-    let count = "SELECT count(*) FROM users WHERE id > 0";
-    database.query_row(count, [], |row| row.get(0)).unwrap()
+    service.sql().number("SELECT count(*) FROM users WHERE id > 0", &[])
 }
 
 /// Names under which a page of somebody else's reaches this machine (DNS rebinding), or that are none.

@@ -1,34 +1,11 @@
 //! No code, key or whole number where it does not belong.
 
+use crate::{files_below, holds, ten_digits};
 use harness::{Service, number};
 use serde_json::json;
-use std::path::Path;
 
 /// 32 bytes, and nobody's.
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-
-fn bytes_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .flat_map(|entry| {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                bytes_below(&path)
-            } else {
-                match std::fs::read(&path) {
-                    Ok(bytes) => vec![(path.display().to_string(), bytes)],
-                    // Servers put files of the moment there and take them away.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-                    Err(error) => panic!("{}: {error}", path.display()),
-                }
-            }
-        })
-        .collect()
-}
-
-fn holds(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
-}
 
 #[test]
 fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
@@ -70,28 +47,28 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
         numbers.push(number);
     }
     let scan = |service: &Service| {
-        let mut files = bytes_below(&service.state());
+        let mut files = files_below(&service.state());
         if let Some(redis) = service.cache() {
             // What it holds, as it writes it to disk, uncompressed.
             redis.save();
-            files.extend(bytes_below(&redis.files()));
+            files.extend(files_below(&redis.files()));
             assert!(
-                files.iter().any(|(_, bytes)| holds(bytes, "spin-otp:code:")),
+                files.iter().any(|(_, bytes)| holds(bytes, b"spin-otp:code:")),
                 "there is something to scan"
             );
             for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".rdb")) {
                 assert!(
-                    numbers.iter().all(|number| !holds(bytes, &number[1..])),
+                    numbers.iter().all(|number| !holds(bytes, &number.as_bytes()[1..])),
                     "a number stands in {name}"
                 );
             }
         }
-        assert!(files.iter().any(|(name, bytes)| name.contains(".db") && bytes.len() > 4096));
+        let found: Vec<_> = files.iter().map(|(name, bytes)| (name, ten_digits(bytes))).collect();
         // The scan would find one: the numbers are there.
-        assert!(files.iter().any(|(_, bytes)| holds(bytes, &numbers[0])));
+        assert!(found.iter().any(|(_, digits)| digits.contains(&numbers[0].as_bytes()[2..])));
         for secret in &secrets {
-            for (name, bytes) in &files {
-                assert!(!holds(bytes, secret), "a code stands in {name}");
+            for (name, digits) in &found {
+                assert!(!digits.contains(secret.as_bytes()), "a code stands in {name}");
             }
             assert!(!service.log().contains(secret.as_str()), "a code stands in the log");
         }

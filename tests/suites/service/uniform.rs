@@ -1,9 +1,8 @@
 //! `uniform_responses`: nobody can tell a known number from an unknown one, not even by a watch.
 
-use crate::{delivered, other_than, outbox};
+use crate::{delivered, other_than, outbox, suspend};
 use harness::{Builder, Client, Response, Service, bulk_number, number};
 use otp_seal::KeyRing;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Instant};
 
@@ -41,9 +40,7 @@ fn seen(answer: &Response, number: &str) -> Seen {
 }
 
 fn change(service: &Service, statement: &str, number: &str) {
-    let database = Connection::open(service.database()).unwrap();
-    database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-    assert_eq!(database.execute(statement, [number]).unwrap(), 1);
+    assert_eq!(service.sql().execute(statement, &[&number]), 1);
 }
 
 fn code_of(service: &Service, number: &str) -> String {
@@ -289,9 +286,7 @@ fn a_suspended_range_does_not_tell() {
     let client = service.client();
     let known = number();
     send(&client, "/generate-otp", &known).expect(202);
-    let suspend = "INSERT INTO suspensions (prefix, since, until, strikes, event)
-                   VALUES (?1, unixepoch() * 1000, unixepoch() * 1000 + 60000, 1, '{}')";
-    change(&service, suspend, &known[..5]);
+    suspend(&service, &known[..5]);
     for path in SENDS {
         let unknown = number();
         let answers = [&known, &unknown].map(|number| {

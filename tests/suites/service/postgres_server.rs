@@ -1,0 +1,308 @@
+//! A Postgres server that is new, of another version, refuses, hangs, dies or asks for TLS. These have one of their
+//! own, also where the suites run on SQLite.
+
+use harness::{
+    Builder, Client, Postgres, Response, Service, Sql, Store, at_once, eventually, migrations, number,
+    unused_address,
+};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// What a client waits at most, whatever hangs.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How soon it serves again when what was wrong is over.
+const SOON: Duration = Duration::from_secs(3);
+
+fn on(postgres: &Postgres) -> Builder {
+    Service::builder().without_limits().postgres(postgres)
+}
+
+/// One of the calls, each of which needs the database.
+fn call(client: &Client, index: usize, known: &str) -> Response {
+    match index % 5 {
+        0 => client.resend(known),
+        1 => client.verify(known, "000000"),
+        2 => client.post("/generate-otp", &json!({ "mobileNumber": number() })),
+        3 => client.erase(&number()),
+        _ => client.regenerate(known),
+    }
+}
+
+/// Everybody hears that the service is unavailable, and in time.
+#[track_caller]
+fn is_unavailable(client: &Client, known: &str) {
+    let answers = at_once(10, |index| {
+        let start = Instant::now();
+        (call(client, index, known), start.elapsed())
+    });
+    for (answer, took) in answers {
+        answer.expect_problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(took < PATIENCE, "{took:?}");
+    }
+    client.get("/healthz").expect(200);
+}
+
+/// It is not ready and says what is wrong, to the operator alone and without the password.
+#[track_caller]
+fn is_down(service: &Service, password: &str, why: &str) {
+    let client = service.client();
+    let start = Instant::now();
+    let answer = client.get("/readyz");
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    let problem = answer.expect_problem(503, "unavailable");
+    assert_eq!(problem["dependencies"]["database"], json!({ "kind": "postgres", "status": "down" }));
+    let generated = client.post("/generate-otp", &json!({ "mobileNumber": number() }));
+    let told = generated.expect_problem(503, "unavailable").to_string() + &problem.to_string();
+    let log = service.log();
+    let reason = log.lines().find(|line| line.contains("Postgres"));
+    let reason = reason.unwrap_or_else(|| panic!("the log does not say why: {log}"));
+    assert!(reason.contains(why), "{reason}");
+    for secret in [password, "spin_otp", why] {
+        assert!(secret.is_empty() || !told.contains(secret), "{told}");
+    }
+    assert!(password.is_empty() || !log.contains(password), "{log}");
+}
+
+#[track_caller]
+fn serves(client: &Client) {
+    let number = number();
+    let made = client.generate(&number);
+    assert_eq!(client.resend(&number).expect(200)["otp"], made["otp"]);
+    client.verify(&number, made["otp"].as_str().unwrap()).expect(200);
+}
+
+/// All that the tables, their indexes and functions are made of.
+fn schema(database: &Sql) -> Vec<String> {
+    let parts = [
+        "SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' ||
+                coalesce(column_default, identity_generation, '')
+         FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'steps'",
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'steps'",
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        "SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+         WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'steps'",
+    ];
+    let rows = parts.iter().flat_map(|part| database.rows(part, &[]));
+    let mut schema: Vec<_> = rows.map(|row| row[0].as_str().unwrap().to_owned()).collect();
+    schema.sort();
+    schema
+}
+
+#[test]
+fn the_service_takes_all_steps_once_and_each_after_the_one_before_it() {
+    let by_hand = Postgres::start();
+    let steps = migrations(Store::Postgres);
+    steps.iter().for_each(|step| Sql::postgres(&by_hand).batch(step));
+    let postgres = Postgres::start();
+    let hosts = at_once(3, |_| on(&postgres).start());
+    let answers = at_once(30, |index| hosts[index % 3].client().try_generate(&number()).status);
+    assert_eq!(answers, [201; 30]);
+    let database = Sql::postgres(&postgres);
+    assert_eq!(schema(&database), schema(&Sql::postgres(&by_hand)));
+    let taken = database.rows("SELECT step FROM steps ORDER BY step", &[]);
+    let taken: Vec<_> = taken.iter().map(|row| row[0].as_u64().unwrap() as usize).collect();
+    assert_eq!(taken, (1..=steps.len()).collect::<Vec<_>>());
+}
+
+#[test]
+fn whoever_finds_the_steps_being_taken_waits_no_longer_than_any_request() {
+    let postgres = Postgres::start();
+    let other = Sql::postgres(&postgres);
+    // As another host has it that takes them just now.
+    other.batch("BEGIN; SELECT pg_advisory_xact_lock(7310593858020254320)");
+    let service = on(&postgres).start();
+    is_unavailable(&service.client(), &number());
+    assert_eq!(other.tables(), [""; 0]);
+    other.batch("COMMIT");
+    let client = service.client();
+    eventually("readiness", SOON, || client.get("/readyz").status == 200);
+    serves(&client);
+}
+
+#[test]
+fn what_is_wrong_with_the_way_to_it_is_said_to_the_operator() {
+    let postgres = Postgres::start();
+    let with = |variable: &str, value: &str| on(&postgres).variable(variable, value).start();
+    let password = "a password that is not the right one";
+    is_down(&with("postgres_password", password), password, "password authentication failed");
+    is_down(&with("postgres_user", "nobody"), postgres.password(), "password authentication failed");
+    is_down(&with("postgres_database", "nothing"), postgres.password(), "\"nothing\" does not exist");
+    // It does not speak TLS, and that was asked for.
+    is_down(&with("postgres_tls", "require"), postgres.password(), "TLS");
+    let nobody = format!("postgres://{}", unused_address());
+    is_down(&with("postgres_endpoint", &nobody), postgres.password(), "cannot connect");
+    assert_eq!(Sql::postgres(&postgres).tables(), [""; 0]);
+}
+
+#[test]
+fn a_user_who_may_not_make_tables_is_told_so() {
+    let postgres = Postgres::start();
+    let owner = Sql::postgres(&postgres);
+    owner.batch("CREATE ROLE guest LOGIN PASSWORD 'guest''s password'");
+    let as_guest =
+        || on(&postgres).variable("postgres_user", "guest").variable("postgres_password", "guest's password");
+    is_down(&as_guest().start(), "guest's password", "permission denied for schema public");
+    // Where the owner has made them, rights on the rows are enough.
+    serves(&on(&postgres).start().client());
+    owner.batch("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest");
+    serves(&as_guest().start().client());
+}
+
+#[test]
+fn with_tls_only_the_authority_that_was_named_is_trusted() {
+    let (postgres, other) = (Postgres::with_tls(), Postgres::with_tls());
+    let [right, wrong] = [&postgres, &other].map(|postgres| std::fs::read_to_string(postgres.authority()).unwrap());
+    let with = |tls: &str, authority: &str| {
+        on(&postgres).variable("postgres_tls", tls).variable("postgres_ca", authority).start()
+    };
+    serves(&with("require", &right).client());
+    // Several may be named, as when one takes the place of another.
+    serves(&with("require", &format!("{wrong}\n{right}")).client());
+    is_down(&with("require", &wrong), postgres.password(), "certificate");
+    // Those that this machine trusts have nothing to do with it.
+    is_down(&with("require", ""), postgres.password(), "certificate");
+    is_down(&with("require", "no certificate"), postgres.password(), "certificate");
+    // On this machine nobody asks for TLS by default, and the server does.
+    is_down(&with("", ""), postgres.password(), "no encryption");
+    is_down(&with("disable", &right), postgres.password(), "no encryption");
+}
+
+#[test]
+fn the_name_in_the_certificate_has_to_be_that_of_the_endpoint() {
+    let postgres = Postgres::with_tls();
+    let authority = std::fs::read_to_string(postgres.authority()).unwrap();
+    let (_, port) = postgres.address().rsplit_once(':').unwrap();
+    let at = |host: &str| {
+        on(&postgres)
+            .variable("postgres_endpoint", &format!("postgres://{host}:{port}"))
+            .variable("postgres_tls", "require")
+            .variable("postgres_ca", &authority)
+            .start()
+    };
+    serves(&at("localhost").client());
+    // The same machine, by an address that the certificate does not have.
+    is_down(&at("127.0.0.2"), postgres.password(), "");
+}
+
+#[test]
+fn while_it_is_away_everybody_hears_503_in_time_and_then_it_serves_again() {
+    let mut postgres = Postgres::start();
+    let service = on(&postgres).start();
+    let (client, known) = (service.client(), number());
+    let made = client.generate(&known);
+    for _ in 0..3 {
+        postgres.kill();
+        is_unavailable(&client, &known);
+        is_unavailable(&client, &known);
+        postgres.restart();
+        // The connections that it has lost cost no request: each is made anew.
+        let start = Instant::now();
+        eventually("serving again", SOON, || client.resend(&known).status == 200);
+        assert!(start.elapsed() < PATIENCE);
+        let answers = at_once(20, |_| client.resend(&known));
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    }
+    client.verify(&known, made["otp"].as_str().unwrap()).expect(200);
+    assert!(!service.log().contains(postgres.password()));
+}
+
+#[test]
+fn killed_in_the_middle_of_a_load_it_loses_no_code_that_was_answered() {
+    let mut postgres = Postgres::start();
+    let service = on(&postgres).start();
+    let client = service.client();
+    client.get("/readyz").expect(200);
+    for _ in 0..3 {
+        let answered = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..8)
+                .map(|_| {
+                    let client = &client;
+                    scope.spawn(move || {
+                        let until = Instant::now() + Duration::from_millis(700);
+                        let mut answered = Vec::new();
+                        while Instant::now() < until {
+                            let number = number();
+                            let answer = client.try_generate(&number);
+                            match answer.status {
+                                201 => answered.push((number, answer.json()["otp"].clone())),
+                                _ => drop(answer.expect_problem(503, "unavailable")),
+                            }
+                        }
+                        answered
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(400));
+            postgres.kill();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(answered.len() > 20, "there was a load: {}", answered.len());
+        postgres.restart();
+        eventually("readiness", SOON, || client.get("/readyz").status == 200);
+        for (number, otp) in answered {
+            assert_eq!(client.resend(&number).expect(200)["otp"], otp);
+        }
+    }
+}
+
+#[test]
+fn while_it_is_frozen_everybody_hears_503_in_time_and_right_after_it_serves() {
+    let postgres = Postgres::start();
+    let service = on(&postgres).start();
+    let (client, known) = (service.client(), number());
+    client.generate(&known);
+    for _ in 0..2 {
+        postgres.freeze();
+        is_unavailable(&client, &known);
+        is_unavailable(&client, &known);
+        postgres.thaw();
+        let start = Instant::now();
+        let answers = at_once(20, |_| client.resend(&known));
+        assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn what_was_given_up_on_while_it_was_frozen_does_not_happen_later() {
+    let postgres = Postgres::start();
+    let service = on(&postgres).start();
+    let client = service.client();
+    let numbers: Vec<_> = (0..10).map(|_| number()).collect();
+    let made: Vec<_> = numbers.iter().map(|number| client.generate(number)).collect();
+    postgres.freeze();
+    let answers = at_once(10, |index| client.regenerate(&numbers[index]).status);
+    assert_eq!(answers, [503; 10]);
+    postgres.thaw();
+    // Long enough for whatever was under way.
+    std::thread::sleep(Duration::from_millis(500));
+    for (number, made) in numbers.iter().zip(made) {
+        assert_eq!(client.resend(number).expect(200)["otp"], made["otp"]);
+    }
+}
+
+#[test]
+fn more_requests_at_once_than_there_are_connections_are_all_answered() {
+    let postgres = Postgres::start();
+    let service = on(&postgres).start();
+    // A connection each, so that none of them waits here.
+    let answers = at_once(150, |_| service.client().try_generate(&number()).status);
+    assert_eq!(answers, [201; 150]);
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'spin-otp'";
+    assert!(Sql::postgres(&postgres).number(open, &[]) <= 128);
+}
+
+#[test]
+fn nothing_is_left_open_on_the_connections() {
+    let postgres = Postgres::start();
+    let service = on(&postgres).start();
+    let (client, known) = (service.client(), number());
+    client.generate(&known);
+    at_once(20, |index| call(&client, index, &known));
+    let open = "SELECT count(*) FROM pg_stat_activity
+                WHERE application_name = 'spin-otp' AND (state <> 'idle' OR xact_start IS NOT NULL)";
+    let database = Sql::postgres(&postgres);
+    eventually("rest", SOON, || database.number(open, &[]) == 0);
+}

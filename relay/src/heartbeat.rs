@@ -17,7 +17,9 @@ pub(crate) async fn run(ledger: Ledger) {
                 let reason = format!("{error:#}");
                 // Once is news.
                 if away.as_ref() != Some(&reason) {
-                    tracing::warn!("{reason}; events and deliveries wait where they are (RELAY_DATABASE_URL)");
+                    tracing::warn!(
+                        "{reason}; events and deliveries wait where they are (RELAY_DATABASE_URL)"
+                    );
                 }
                 away = Some(reason);
             }

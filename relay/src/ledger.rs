@@ -204,7 +204,10 @@ impl Ledger {
     /// Opens the ledger that there is; a wrong folder is a mistake, and no reason to make one.
     pub(crate) async fn open_existing(state: &State) -> Result<Self> {
         if state.database()?.is_none() && !Sqlite::is_in(&state.state_dir) {
-            bail!("there is no ledger in {}; set RELAY_STATE_DIR to what the relay has", state.state_dir.display());
+            bail!(
+                "there is no ledger in {}; set RELAY_STATE_DIR to what the relay has",
+                state.state_dir.display()
+            );
         }
         Self::open(state).await
     }

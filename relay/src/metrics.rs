@@ -148,7 +148,8 @@ impl Metrics {
             &["partition"],
         )?;
         registry.register(Box::new(age.clone()))?;
-        let lag = gauges("consumer_lag", "Records of owned partitions that are still to be read", &["partition"])?;
+        let lag =
+            gauges("consumer_lag", "Records of owned partitions that are still to be read", &["partition"])?;
         let started = Gauge::new("process_start_time_seconds", "When the process started, in Unix seconds")?;
         registry.register(Box::new(started.clone()))?;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -74,9 +74,8 @@ impl Postgres {
     pub fn in_folder(folder: &Path) -> Arc<Self> {
         fs::create_dir_all(folder).unwrap();
         let folder = folder.canonicalize().unwrap();
-        let place = Arc::clone(
-            PLACES.lock().unwrap().get_or_insert_default().entry(folder.clone()).or_default(),
-        );
+        let place =
+            Arc::clone(PLACES.lock().unwrap().get_or_insert_default().entry(folder.clone()).or_default());
         let mut running = place.lock().unwrap();
         if let Some(server) = running.upgrade() {
             return server;
@@ -91,11 +90,7 @@ impl Postgres {
         Self::on(folder.path().to_owned(), Some(folder), certify)
     }
 
-    fn on(
-        folder: PathBuf,
-        own: Option<TempDir>,
-        certify: impl FnOnce(&Path) -> Option<Certificate>,
-    ) -> Self {
+    fn on(folder: PathBuf, own: Option<TempDir>, certify: impl FnOnce(&Path) -> Option<Certificate>) -> Self {
         // It does not run as root, and nobody else may read its files.
         if is_root() {
             output_of(Command::new("chown").arg("postgres:postgres").arg(&folder));

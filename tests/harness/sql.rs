@@ -70,7 +70,8 @@ fn with_literals(statement: &str, literals: &[String]) -> String {
             place = place * 10 + digit as usize;
             letters.next();
         }
-        text += place.checked_sub(1).and_then(|index| literals.get(index)).expect("a parameter for each place");
+        text +=
+            place.checked_sub(1).and_then(|index| literals.get(index)).expect("a parameter for each place");
     }
     text
 }

@@ -90,8 +90,7 @@ impl Statements {
 /// The steps of the schema, oldest first.
 pub fn migrations(store: Store) -> Vec<String> {
     let folder = repository().join("migrations").join(folder(store));
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
 }

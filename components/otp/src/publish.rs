@@ -152,7 +152,12 @@ pub(crate) async fn flush(place: &Place, relay: &Relay) -> Result<(Published, Wa
 }
 
 /// Claims, pushes and drops one batch.
-async fn batch(place: &Place, relay: &Relay, limit: Duration, traceparent: Option<&str>) -> Result<Published, Held> {
+async fn batch(
+    place: &Place,
+    relay: &Relay,
+    limit: Duration,
+    traceparent: Option<&str>,
+) -> Result<Published, Held> {
     let outcome = try_batch(place, relay, limit, traceparent).await;
     let now = Environment.now();
     match &outcome {
@@ -170,7 +175,12 @@ async fn batch(place: &Place, relay: &Relay, limit: Duration, traceparent: Optio
     outcome
 }
 
-async fn try_batch(place: &Place, relay: &Relay, limit: Duration, traceparent: Option<&str>) -> Result<Published, Held> {
+async fn try_batch(
+    place: &Place,
+    relay: &Relay,
+    limit: Duration,
+    traceparent: Option<&str>,
+) -> Result<Published, Held> {
     let claimed = Store::new(place).claim(Environment.now(), CLAIM, MAX_BATCH_EVENTS).await?;
     let mut published = Published { claimed: claimed.len(), ..Published::default() };
     let (mut events, mut refused, mut accepted) = (Vec::new(), Vec::new(), Vec::new());

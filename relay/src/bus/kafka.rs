@@ -16,8 +16,8 @@ use crate::{
     stop::Stop,
 };
 use anyhow::{Context, Result, bail};
-use otp_events::{Event, Record};
 use leases::{Lease, Leases};
+use otp_events::{Event, Record};
 use rskafka::client::{
     Client,
     error::{Error, ProtocolError, RequestError},
@@ -547,10 +547,12 @@ impl Reader {
         };
         let next = match self.next {
             Some(next) => next,
-            None => match consumer.next_offset(&self.topic, self.partition).await.map_err(NotRead::NoPlace)? {
-                Some(next) => next,
-                None => timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??,
-            },
+            None => {
+                match consumer.next_offset(&self.topic, self.partition).await.map_err(NotRead::NoPlace)? {
+                    Some(next) => next,
+                    None => timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??,
+                }
+            }
         };
         self.next = Some(next);
         let fetching = opened.fetch_records(next, 1..self.bytes, MAX_WAIT);

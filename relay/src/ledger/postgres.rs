@@ -404,7 +404,9 @@ impl Postgres {
             // Its settings shall be nobody else's.
             connection.close_on_drop();
             sqlx::raw_sql("SET statement_timeout = 0").execute(&mut *connection).await?;
-            sqlx::raw_sql("VACUUM (SKIP_LOCKED) relay.contents, relay.dead").execute(&mut *connection).await?;
+            sqlx::raw_sql("VACUUM (SKIP_LOCKED) relay.contents, relay.dead")
+                .execute(&mut *connection)
+                .await?;
             Ok(())
         };
         self.access.unhurried(vacuuming).await

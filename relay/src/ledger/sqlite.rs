@@ -177,10 +177,8 @@ impl Sqlite {
         let end = "UPDATE deliveries SET state = ?2, attempting = 0, updated_at = ?3, reason = ?4
                    WHERE event_id IN (SELECT value FROM json_each(?1))";
         let drop_contents = "DELETE FROM contents WHERE event_id IN (SELECT value FROM json_each(?1))";
-        for (ids, state, reason) in [
-            (&superseded, "superseded", SUPERSEDED),
-            (&expired, "expired", EXPIRED),
-        ] {
+        for (ids, state, reason) in [(&superseded, "superseded", SUPERSEDED), (&expired, "expired", EXPIRED)]
+        {
             if !ids.is_empty() {
                 let ids = json!(ids).to_string();
                 sqlx::query(drop_contents).bind(&ids).execute(&mut *transaction).await?;

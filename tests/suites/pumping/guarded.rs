@@ -40,7 +40,11 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) fn new(settings: GuardSettings) -> Self {
-        Self { guard: Guard::new(settings).unwrap(), statements: Statements::new(), suspended: RefCell::default() }
+        Self {
+            guard: Guard::new(settings).unwrap(),
+            statements: Statements::new(),
+            suspended: RefCell::default(),
+        }
     }
 
     /// Whether nothing is sent to the range, as `issue.sql` asks.
@@ -90,7 +94,8 @@ impl Guarded {
             }
         }
         let rows = self.statements.sql().rows("SELECT prefix, until FROM suspensions", &[]);
-        let suspensions = rows.iter().map(|row| (row[0].as_str().unwrap().to_owned(), row[1].as_i64().unwrap()));
+        let suspensions =
+            rows.iter().map(|row| (row[0].as_str().unwrap().to_owned(), row[1].as_i64().unwrap()));
         self.suspended.replace(suspensions.collect());
     }
 

@@ -39,9 +39,9 @@ fn the_database_lets_exactly_as_many_through_as_a_meter_says() {
         answers.iter().filter(|answer| answer.status == 429).for_each(|answer| {
             answer.expect_problem(429, code);
         });
-        let events = hosts[0].sql().number("SELECT count(*) FROM outbox WHERE event ->> '$.type' = ?1", &[
-            &"otp.generated.v1",
-        ]);
+        let events = hosts[0]
+            .sql()
+            .number("SELECT count(*) FROM outbox WHERE event ->> '$.type' = ?1", &[&"otp.generated.v1"]);
         assert_eq!(events, 7);
     }
 }
@@ -63,8 +63,7 @@ fn with_two_meters_at_once_the_smaller_one_decides_and_the_other_charges_for_no_
 #[test]
 fn of_one_key_for_two_numbers_at_once_one_number_has_it_and_the_other_hears_so() {
     let folder = tempfile::tempdir().unwrap();
-    let hosts =
-        at_once(2, |_| Service::builder().without_limits().state(folder.path()).start());
+    let hosts = at_once(2, |_| Service::builder().without_limits().state(folder.path()).start());
     for round in 0..10 {
         let (numbers, key) = ([number(), number()], format!("round-{round}"));
         // Sometimes both numbers are known, and sometimes neither.
@@ -182,7 +181,12 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
     let failed = failed.into_inner().unwrap();
     let logs: String = hosts.iter().map(Service::log).collect();
     let reasons: Vec<_> = logs.lines().filter(|line| line.contains("unavailable")).take(5).collect();
-    assert!(failed.is_empty(), "{} of {answered}: {:?}\n{reasons:?}", failed.len(), &failed[..failed.len().min(5)]);
+    assert!(
+        failed.is_empty(),
+        "{} of {answered}: {:?}\n{reasons:?}",
+        failed.len(),
+        &failed[..failed.len().min(5)]
+    );
     assert!(answered > 500, "there was a load: {answered}");
     // And it is all still there.
     thread::sleep(Duration::from_millis(100));

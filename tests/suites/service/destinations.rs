@@ -329,7 +329,9 @@ fn what_is_refused_is_not_counted_against_a_range() {
     assert!(outbox_of(&service, "destination.suspended.v1").is_empty());
     // What went out counts, whichever call it was.
     let database = service.sql();
-    eventually("the counts", SOON, || database.number("SELECT coalesce(sum(sent), 0) FROM destinations", &[]) == 21);
+    eventually("the counts", SOON, || {
+        database.number("SELECT coalesce(sum(sent), 0) FROM destinations", &[]) == 21
+    });
 }
 
 #[test]

@@ -219,7 +219,9 @@ fn one_bad_event_holds_nobody_up() {
     let number = number();
     client.generate(&number);
     eventually("delivering the good one", SOON, || inbox(&relay).len() == 1);
-    eventually("burying the bad ones", SOON, || database.number("SELECT count(*) FROM outbox_dead", &[]) == 3);
+    eventually("burying the bad ones", SOON, || {
+        database.number("SELECT count(*) FROM outbox_dead", &[]) == 3
+    });
     let reasons = database.rows("SELECT reason FROM outbox_dead", &[]);
     assert!(reasons.iter().all(|reason| reason[0] != ""), "{reasons:?}");
     assert!(outbox(&service).is_empty());

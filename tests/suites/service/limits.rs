@@ -559,14 +559,20 @@ fn the_statements_keep_the_limit_in_every_window() {
     let statements = Statements::new();
     let (cases, next) = (192, Cell::new(0));
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let outcome = TestRunner::new(config).run(&(1u64..=6, 1u64..=30, steps()), |(requests, seconds, steps)| {
-        let limit = SendLimit::new(requests, SendWindow::from_seconds(seconds).unwrap()).unwrap();
-        let window = limit.window_millis();
-        let number = bulk_number(next.replace(next.get() + 1));
-        let sending =
-            Sending { statements: &statements, number, ids: Cell::new(0), limit: limit.requests(), window };
-        keeps_the_limit(&sending, limit, requests, steps)
-    });
+    let outcome =
+        TestRunner::new(config).run(&(1u64..=6, 1u64..=30, steps()), |(requests, seconds, steps)| {
+            let limit = SendLimit::new(requests, SendWindow::from_seconds(seconds).unwrap()).unwrap();
+            let window = limit.window_millis();
+            let number = bulk_number(next.replace(next.get() + 1));
+            let sending = Sending {
+                statements: &statements,
+                number,
+                ids: Cell::new(0),
+                limit: limit.requests(),
+                window,
+            };
+            keeps_the_limit(&sending, limit, requests, steps)
+        });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(next.get() >= cases);
 }

@@ -153,7 +153,8 @@ fn a_user_who_may_not_make_tables_is_told_so() {
 #[test]
 fn with_tls_only_the_authority_that_was_named_is_trusted() {
     let (postgres, other) = (Postgres::with_tls(), Postgres::with_tls());
-    let [right, wrong] = [&postgres, &other].map(|postgres| std::fs::read_to_string(postgres.authority()).unwrap());
+    let [right, wrong] =
+        [&postgres, &other].map(|postgres| std::fs::read_to_string(postgres.authority()).unwrap());
     let with = |tls: &str, authority: &str| {
         on(&postgres).variable("postgres_tls", tls).variable("postgres_ca", authority).start()
     };

@@ -89,7 +89,8 @@ impl Leases {
         let share = self.consumer.share(&self.topic, count, reads).await?;
         let held: HashMap<_, _> = share.held.iter().copied().collect();
         let surplus = share.held.len().saturating_sub(share.aim);
-        let too_many: Vec<_> = share.held.iter().rev().take(surplus).map(|(partition, _)| *partition).collect();
+        let too_many: Vec<_> =
+            share.held.iter().rev().take(surplus).map(|(partition, _)| *partition).collect();
         for (partition, lease) in (0..).zip(&self.partitions) {
             let now = match held.get(&partition) {
                 Some(epoch) if too_many.contains(&partition) => Lease::GivingUp(*epoch),

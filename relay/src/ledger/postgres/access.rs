@@ -81,7 +81,9 @@ impl Database {
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let wanted = "postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=FILE";
         let parsed = Url::parse(url).map_err(|error| {
-            anyhow!("it is not {wanted} ({error}); in user and password @ is written %40, : %3A, / %2F, % %25")
+            anyhow!(
+                "it is not {wanted} ({error}); in user and password @ is written %40, : %3A, / %2F, % %25"
+            )
         })?;
         if !matches!(parsed.scheme(), "postgres" | "postgresql") {
             bail!("it does not begin with postgres:// as {wanted} does");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod conversation;
+mod postgres;
 mod program;
 mod slow_clients;
 mod smuggling;

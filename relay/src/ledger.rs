@@ -10,7 +10,7 @@ mod sqlite;
 mod writing;
 
 use crate::{arguments::State, dead::Dead};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use otp_events::Event;
 pub(crate) use postgres::Database;
 use postgres::Postgres;
@@ -196,7 +196,9 @@ impl Ledger {
     /// needs it; one that will never let the relay in is an error.
     pub(crate) async fn open(state: &State) -> Result<Self> {
         match state.database()? {
-            Some(database) => Postgres::open(database).await.map(Self::Postgres),
+            Some(database) => {
+                Postgres::open(database).await.map(Self::Postgres).context("RELAY_DATABASE_URL")
+            }
             None => Self::in_folder(&state.state_dir).await,
         }
     }

@@ -146,21 +146,21 @@ fn a_mail_that_is_refused_is_dead_and_can_be_replayed() {
 #[test]
 fn a_server_that_the_relay_has_no_reason_to_trust_gets_nothing() {
     let (server, stranger) = (MailServer::starttls(), MailServer::tls());
-    let state = tempfile::tempdir().unwrap();
     let event = Otp::new().by_mail().event(GENERATED);
     let not_trusted = |relay: RelayBuilder| {
-        let mut relay = relay.state(state.path()).start();
+        let mut relay = relay.start();
         hand_over_one(&relay, &event);
         let told = attempted(&relay, &event);
         assert_eq!(told["state"], "waiting", "it may be mended: {told}");
         assert!(text(&told, "reason").contains("certificate"), "{told}");
         assert!(relay.terminate().success());
+        relay
     };
-    not_trusted(with(&server.url(), None));
-    not_trusted(with(&server.url(), Some(&stranger.ca_file())));
-    not_trusted(with(&stranger.url(), Some(&server.ca_file())));
+    let first = not_trusted(with(&server.url(), None));
+    not_trusted(with(&server.url(), Some(&stranger.ca_file())).ledger_of(&first));
+    not_trusted(with(&stranger.url(), Some(&server.ca_file())).ledger_of(&first));
     assert_eq!([server.messages().len(), stranger.messages().len()], [0, 0]);
-    let relay = through(&server).state(state.path()).start();
+    let relay = through(&server).ledger_of(&first).start();
     ends_up(&relay, &event, "delivered");
 }
 

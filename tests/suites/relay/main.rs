@@ -9,6 +9,8 @@ mod kafka;
 mod kafka_failures;
 mod mail;
 mod operations;
+mod postgres;
+mod several;
 mod webhook;
 
 use base64ct::{Base64, Encoding};

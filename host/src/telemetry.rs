@@ -356,7 +356,9 @@ mod tests {
                 .iter()
                 .map(|value| (http::HeaderName::from_static("traceparent"), HeaderValue::from_static(value)));
             let mut headers = HeaderMap::new();
-            fields.for_each(|(name, value)| drop(headers.append(name, value)));
+            for (name, value) in fields {
+                headers.append(name, value);
+            }
             of_caller(&headers).span().span_context().clone()
         };
         assert_eq!(with(&[PARENT]).trace_id().to_string(), &PARENT[3..35]);

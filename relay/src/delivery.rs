@@ -239,7 +239,7 @@ impl Delivery {
                     return self.failed(due, format!("{error:#}"));
                 }
             };
-            span.sent(sent.as_ref().map(|()| ()));
+            span.sent(&sent);
             let works = !matches!(sent, Err(SendError::Temporary(_)));
             self.gate(name, |gate| gate.leave(Some(works)));
             match sent {

@@ -203,7 +203,7 @@ impl Span {
     }
 
     /// What came of the attempt.
-    pub(crate) fn sent(&self, sent: Result<(), &SendError>) {
+    pub(crate) fn sent(&self, sent: &Result<(), SendError>) {
         if let Err(error) = sent {
             let kind = match error {
                 SendError::Temporary(_) => "temporary",

@@ -84,9 +84,9 @@ mod tests {
 
     #[test]
     fn every_type_is_read_as_it_is_written_and_an_unknown_one_is_kept() {
-        for (known, name) in KNOWN.iter().cloned() {
-            assert_eq!(EventType::from(name.to_owned()), known);
-            assert_eq!(known.to_string(), name);
+        for (known, name) in &KNOWN {
+            assert_eq!(EventType::from((*name).to_owned()), *known);
+            assert_eq!(known.to_string(), *name);
         }
         let newer = EventType::from("otp.generated.v2".to_owned());
         assert_eq!(newer.as_str(), "otp.generated.v2");

@@ -97,18 +97,34 @@ struct Open {
 /// Names of the columns, and the rows or what became of them.
 type Outcome = (Vec<String>, Result<Vec<RowResult>, Error>);
 
+/// What became of an attempt to run a statement.
+enum Run {
+    Done(Outcome),
+    /// It writes, and somebody else does now. Nothing has happened.
+    NotItsTurn,
+}
+
 impl Connection {
     /// Runs a statement to its end on a thread that may block.
     async fn execute(&self, statement: String, parameters: Vec<Value>) -> Outcome {
-        let shared = Arc::clone(&self.0);
-        let (sender, receiver) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
-            let mut columns = Vec::new();
-            let rows = shared.run(&statement, &parameters, &mut columns, || sender.is_closed());
-            // A guest that has given up since hears nothing more; what it asked for has happened.
-            let _ = sender.send((columns, rows));
-        });
-        receiver.await.unwrap_or_else(|_| (Vec::new(), Err(Error::Io("the statement panicked".to_owned()))))
+        let call = Arc::new((statement, parameters));
+        let mut turn = None;
+        loop {
+            let (shared, call, held) = (Arc::clone(&self.0), Arc::clone(&call), turn.take());
+            let (sender, receiver) = oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let ran = shared.run(&call.0, &call.1, held, || sender.is_closed());
+                // A guest that has given up since hears nothing more; what it asked for has happened.
+                let _ = sender.send(ran);
+            });
+            match receiver.await {
+                Ok(Run::Done(outcome)) => return outcome,
+                // Behind a writer that hangs, those who wait would hold all the threads there are, and keep them when
+                // nobody waits for them any more. So they wait here.
+                Ok(Run::NotItsTurn) => turn = Some(Arc::clone(&self.0.turn).lock_owned().await),
+                Err(_) => return (Vec::new(), Err(Error::Io("the statement panicked".to_owned()))),
+            }
+        }
     }
 }
 
@@ -117,23 +133,42 @@ impl Shared {
         &self,
         statement: &str,
         parameters: &[Value],
+        turn: Option<OwnedMutexGuard<()>>,
+        abandoned: impl Fn() -> bool,
+    ) -> Run {
+        let mut columns = Vec::new();
+        match self.try_run(statement, parameters, turn, &mut columns, abandoned) {
+            Ok(Some(rows)) => Run::Done((columns, Ok(rows))),
+            Ok(None) => Run::NotItsTurn,
+            Err(error) => Run::Done((columns, Err(error))),
+        }
+    }
+
+    /// The rows; `None` where it has to wait for its turn.
+    fn try_run(
+        &self,
+        statement: &str,
+        parameters: &[Value],
+        mut turn: Option<OwnedMutexGuard<()>>,
         columns: &mut Vec<String>,
         abandoned: impl Fn() -> bool,
-    ) -> Result<Vec<RowResult>, Error> {
+    ) -> Result<Option<Vec<RowResult>>, Error> {
         // A statement that panicked leaves nothing half done that SQLite would not roll back.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let open = match &mut *open {
             Some(open) => open,
             none => none.insert(Open { sqlite: connect(&self.path).map_err(io)?, transaction: None }),
         };
-        let mut turn = None;
         let rows = {
             let mut prepared = open.sqlite.prepare_cached(statement).map_err(io)?;
-            columns.extend(prepared.column_names().into_iter().map(str::to_owned));
-            if !prepared.readonly() && open.transaction.is_none() {
-                turn = Some(Arc::clone(&self.turn).blocking_lock_owned());
+            if !prepared.readonly() && open.transaction.is_none() && turn.is_none() {
+                match Arc::clone(&self.turn).try_lock_owned() {
+                    Ok(free) => turn = Some(free),
+                    Err(_) => return Ok(None),
+                }
             }
-            // Behind a writer that hangs, what nobody waits for any more would only lengthen the queue.
+            columns.extend(prepared.column_names().into_iter().map(str::to_owned));
+            // Behind a connection that hangs, what nobody waits for any more would only lengthen the queue.
             if abandoned() {
                 return Err(Error::Io("nobody waits for this statement any more".to_owned()));
             }
@@ -144,7 +179,7 @@ impl Shared {
         } else if turn.is_some() {
             open.transaction = turn;
         }
-        rows
+        rows.map(Some)
     }
 }
 

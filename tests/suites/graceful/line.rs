@@ -14,7 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Line {
     address: SocketAddr,
-    patience: Duration,
     stream: Option<TcpStream>,
 }
 
@@ -60,13 +59,7 @@ impl Answer {
 impl Line {
     /// To this `host:port`. Nothing is connected yet.
     pub(crate) fn to(address: &str) -> Self {
-        Self { address: address.parse().unwrap(), patience: PATIENCE, stream: None }
-    }
-
-    /// Waits no longer than this for an answer.
-    pub(crate) fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
+        Self { address: address.parse().unwrap(), stream: None }
     }
 
     /// Connects, if it is not connected.
@@ -75,9 +68,9 @@ impl Line {
             self.stream = None;
         }
         if self.stream.is_none() {
-            let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+            let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(self.patience))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             self.stream = Some(stream);
         }
         Ok(self.stream.as_mut().unwrap())

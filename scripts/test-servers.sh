@@ -1,12 +1,23 @@
 #!/usr/bin/env bash
 # Makes sure that the servers that the tests start are installed. On Debian as root it installs what is
 # missing; elsewhere it says what to install. Kafka, which no system packages, comes from Maven's registry
-# into .cache. No server is left running: each test starts its own, on a free port, in a folder of its own.
+# into .cache, and so do, from Go's, the schemas that the files for deployment are held against. No server is left running: each test starts its own, on a free port, in a folder of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 pom=tests/servers/kafka/pom.xml
 kafka=.cache/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$pom")
+
+# What says how Compose files and Kubernetes' objects look, and what renders the latter where kubectl does not.
+compose_spec=github.com/compose-spec/compose-go/v2@v2.16.2
+kubernetes=k8s.io/kubernetes@v1.34.2
+spinkube=github.com/spinkube/spin-operator@v0.4.0
+keda=github.com/kedacore/keda/v2@v2.20.2
+cloudnative_pg=github.com/cloudnative-pg/cloudnative-pg@v1.25.0
+prometheus_operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+kustomize=sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+modules=("$compose_spec" "$kubernetes" "$spinkube" "$keda" "$cloudnative_pg" "$prometheus_operator")
+schemas=.cache/schemas-$(printf '%s\n' "${modules[@]}" | cksum | cut -d' ' -f1)
 
 debian=() brew=()
 # need PACKAGE-OF-DEBIAN WHAT-TO-RUN-ELSEWHERE COMMAND...: misses the package if the command fails.
@@ -32,6 +43,17 @@ has_java() {
   [ "${version:-0}" -ge 17 ]
 }
 
+has_go() { # new enough for the modules that are fetched
+  local version
+  version=$(go version 2>/dev/null | sed -n 's/.* go1\.\([0-9]*\).*/\1/p')
+  [ "${version:-0}" -ge 24 ]
+}
+
+renders() { # kubectl brings kustomize along, long an old one
+  kubectl version --client --output json 2>/dev/null | grep -q '"kustomizeVersion": *"v[5-9]' ||
+    [ -x ".cache/${kustomize##*@}/kustomize" ]
+}
+
 # Runs a command that nobody wants to hear of, unless it fails.
 quietly() {
   local said
@@ -48,6 +70,7 @@ need prometheus "brew install prometheus" has_prometheus
 need openssl "brew install openssl" command -v openssl
 need python3-aiosmtpd "python3 -m pip install aiosmtpd" has_aiosmtpd
 need default-jre-headless "brew install openjdk" has_java
+{ [ -d "$schemas" ] && renders; } || need golang-go "brew install go" has_go
 [ -d "$kafka/libs" ] || need maven "brew install maven" command -v mvn
 
 install_missing() {
@@ -102,4 +125,53 @@ warm_up() {
 if [ ! -e "$kafka/classes.jsa" ]; then
   quietly warm_up
   mv "$aside/classes.jsa" "$kafka/classes.jsa"
+fi
+
+# fetch MODULE: where its files are.
+fetch() {
+  local said
+  said=$(cd "$aside" && GOMODCACHE=$PWD/modules GOFLAGS=-modcacherw go mod download -json "$1") || {
+    printf '%s\n' "$said" >&2
+    return 1
+  }
+  sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p' <<<"$said"
+}
+
+# take MODULE FOLDER FILE...: copies those files of the module below its folder.
+take() {
+  local from to=$aside/schemas/$2 file
+  from=$(fetch "$1")
+  mkdir -p "$to"
+  for file in "${@:3}"; do cp "$from/$file" "$to/" && chmod 644 "$to/${file##*/}"; done
+}
+
+if [ ! -d "$schemas" ] || ! renders; then
+  has_go || {
+    echo "The tests need Go 1.24 or newer, and this system's packages have an older one. Install it (https://go.dev/dl)," >&2
+    echo "then run this again." >&2
+    exit 1
+  }
+fi
+
+if [ ! -d "$schemas" ]; then
+  echo "fetching the schemas of Compose and Kubernetes for the tests" >&2
+  take "$compose_spec" compose schema/compose-spec.json
+  v3=api/openapi-spec/v3
+  take "$kubernetes" kubernetes $v3/api__v1_openapi.json $v3/apis__apps__v1_openapi.json \
+    $v3/apis__autoscaling__v2_openapi.json $v3/apis__networking.k8s.io__v1_openapi.json $v3/apis__policy__v1_openapi.json
+  take "$spinkube" resources config/crd/bases/core.spinkube.dev_spinapps.yaml \
+    config/crd/bases/core.spinkube.dev_spinappexecutors.yaml
+  take "$keda" resources config/crd/bases/keda.sh_scaledobjects.yaml
+  take "$cloudnative_pg" resources config/crd/bases/postgresql.cnpg.io_clusters.yaml \
+    config/crd/bases/postgresql.cnpg.io_databases.yaml
+  take "$prometheus_operator" resources example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml
+  rm -rf .cache/schemas-*
+  mv "$aside/schemas" "$schemas"
+fi
+
+if ! renders; then
+  echo "building kustomize for the tests" >&2
+  (cd "$aside" && GOBIN=$PWD GOMODCACHE=$PWD/modules GOFLAGS=-modcacherw quietly go install "$kustomize")
+  mkdir -p ".cache/${kustomize##*@}"
+  mv "$aside/kustomize" ".cache/${kustomize##*@}/kustomize"
 fi

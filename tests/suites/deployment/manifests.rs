@@ -3,13 +3,19 @@
 use crate::{schema::Checker, yaml};
 use harness::repository;
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command, sync::LazyLock};
 
 /// Where everything that can be applied stands.
 pub(crate) const OVERLAYS: [&str; 3] = ["development", "production", "in-cluster"];
 
 /// The objects of an overlay.
 pub(crate) fn render(overlay: &str) -> Vec<Value> {
+    static RENDERED: LazyLock<BTreeMap<&str, Vec<Value>>> =
+        LazyLock::new(|| OVERLAYS.map(|overlay| (overlay, rendered(overlay))).into());
+    RENDERED[overlay].clone()
+}
+
+fn rendered(overlay: &str) -> Vec<Value> {
     let built = fs::read_dir(repository().join(".cache")).unwrap().flatten();
     let built = built.map(|entry| entry.path().join("kustomize")).find(|program| program.is_file());
     let mut render = match built {

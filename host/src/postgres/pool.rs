@@ -237,6 +237,9 @@ impl Server {
         tls: Option<MakeRustlsConnect>,
     ) -> Result<Self, Error> {
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
+        // Of the whole way, and not only of the first handshake: a server that hangs takes connections.
+        let each = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let connect_timeout = each * u32::try_from(hosts).unwrap_or(u32::MAX);
         // A look at whether it is still open, and no round trip: a session is cleared when it comes back.
         let fast = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &tls {
@@ -247,7 +250,7 @@ impl Server {
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(WAIT_TIMEOUT))
-            .create_timeout(Some(CONNECT_TIMEOUT * u32::try_from(hosts).unwrap_or(u32::MAX)))
+            .create_timeout(Some(connect_timeout))
             // So that those which are not needed stay unused, and can be closed.
             .queue_mode(QueueMode::Lifo)
             .build()
@@ -271,7 +274,8 @@ impl Server {
                     format!("all {CONNECTIONS} connections to the server are in use")
                 }
                 PoolError::Timeout(_) => {
-                    format!("the server did not answer within {} s", CONNECT_TIMEOUT.as_secs())
+                    let limit = self.pool.timeouts().create.unwrap_or(CONNECT_TIMEOUT);
+                    format!("the server did not answer within {} s", limit.as_secs())
                 }
                 PoolError::Backend(error) => explain(&error),
                 other => other.to_string(),

@@ -50,7 +50,7 @@ pub(crate) fn find<'a>(objects: &'a [Value], wanted: &str) -> &'a Value {
     objects.iter().find(|object| name(object) == wanted).unwrap_or_else(|| panic!("there is no {wanted}"))
 }
 
-/// What no registry has a schema of: it was held by hand against Strimzi 1.1's own definitions, and the fields that
+/// What no registry has a schema of: it was held once, by hand, against Strimzi 1.2's own definitions, and the fields that
 /// matter are held against ours in `orchestrated`.
 const WITHOUT_SCHEMA: &str = "kafka.strimzi.io/v1";
 

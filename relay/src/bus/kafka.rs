@@ -476,10 +476,12 @@ impl Kafka {
             };
             if let Err(error) = done {
                 tracing::debug!(partition, "cannot read: {error:#}");
-                if matches!(error.downcast_ref(), Some(NotNow::LeaseLost)) {
-                    return;
+                match error.downcast_ref() {
+                    Some(NotNow::LeaseLost) => return,
+                    // The broker has nothing to do with it.
+                    Some(NotNow::Away(_)) => {}
+                    None => reader.open = None,
                 }
-                reader.open = None;
                 tokio::select! {
                     () = sleep(RECONNECT) => {}
                     () = stop.stopped() => return,
@@ -541,18 +543,17 @@ impl Reader {
         kafka: &Kafka,
         consumer: &Consumer,
     ) -> Result<Option<(i64, Vec<Read>)>, NotRead> {
+        let known = match self.next {
+            Some(next) => Some(next),
+            None => consumer.next_offset(&self.topic, self.partition).await.map_err(NotRead::NoPlace)?,
+        };
         let opened = match &self.open {
             Some(opened) => opened,
             None => self.open.insert(kafka.partition(self.partition).await?),
         };
-        let next = match self.next {
+        let next = match known {
             Some(next) => next,
-            None => {
-                match consumer.next_offset(&self.topic, self.partition).await.map_err(NotRead::NoPlace)? {
-                    Some(next) => next,
-                    None => timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??,
-                }
-            }
+            None => timeout(DEADLINE, opened.get_offset(OffsetAt::Earliest)).await??,
         };
         self.next = Some(next);
         let fetching = opened.fetch_records(next, 1..self.bytes, MAX_WAIT);

@@ -10,6 +10,7 @@ mod account;
 mod chaos;
 mod dice;
 mod load;
+mod several_relays;
 
 use account::Account;
 use chaos::Stack;

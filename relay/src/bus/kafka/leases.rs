@@ -147,11 +147,11 @@ impl Leases {
                 lease.send_if_modified(|lease| replace(lease, before, Lease::None));
             }
             // The ledger has refused what was read: it is another's by now.
-            Lease::Held(held) if held == epoch => {
-                if lease.send_if_modified(|lease| replace(lease, before, Lease::None)) {
-                    self.lost(partition);
-                    self.changed.notify_one();
-                }
+            Lease::Held(held)
+                if held == epoch && lease.send_if_modified(|lease| replace(lease, before, Lease::None)) =>
+            {
+                self.lost(partition);
+                self.changed.notify_one();
             }
             _ => {}
         }

@@ -105,25 +105,25 @@ impl Database for OnRecord<'_> {
             guess.policy.max_attempts.get().into(),
             self.too_late(guess.now),
         ];
-        let rows = self.connection.run(statement::CHECK, parameters).await?;
+        let check = async || self.connection.run(statement::CHECK, parameters.clone()).await;
+        let mut rows = check().await?;
+        if rows.is_empty() && request.is_some() {
+            if let Some(Refusal::Full(full)) = self.obstacle_of(guess.now, None, request.clone()).await? {
+                return Ok(Checked::Full(full));
+            }
+            // A meter that was in the way may have room again: once more, then.
+            rows = check().await?;
+        }
         let Some(row) = rows.first() else {
-            return Ok(match self.obstacle_of(guess.now, None, request.clone()).await? {
-                Some(Refusal::Full(full)) => Checked::Full(full),
-                _ => {
-                    in_time(guess.now)?;
-                    self.count(request).await?;
-                    Checked::NotFound
-                }
-            });
+            in_time(guess.now)?;
+            return self.not_found(guess.now, request).await;
         };
         Ok(match row.text(0)? {
             // Of a user without a code the other columns are null.
             "not_found" => {
                 // It left nothing on record, unless nobody shall be able to tell.
-                if !guess.policy.uniform {
-                    self.count(request).await?;
-                }
-                Checked::NotFound
+                let uncounted = request.filter(|_| !guess.policy.uniform);
+                return self.not_found(guess.now, uncounted).await;
             }
             "number_locked" => Checked::NumberLocked { until: row.timestamp(1)? },
             verdict => Checked::Judged(Judged {
@@ -228,12 +228,20 @@ impl OnRecord<'_> {
         self.connection.ahead() * 1_000
     }
 
-    /// Counts a request that left nothing on record, where the database counts.
-    async fn count(&self, request: Option<String>) -> Result<(), Unavailable> {
-        match request {
-            Some(request) => self.connection.run(statement::COUNT, [Value::Json(request)]).await.map(drop),
-            None => Ok(()),
+    /// Counts a guess that left nothing on record, where the database counts. Others may have filled a meter since
+    /// there was room.
+    async fn not_found(&self, now: Timestamp, request: Option<String>) -> Result<Checked, Unavailable> {
+        let Some(request) = request else { return Ok(Checked::NotFound) };
+        for _ in 0..3 {
+            let counted = self.connection.run(statement::COUNT, [Value::Json(request.clone())]).await?;
+            if !counted.is_empty() {
+                return Ok(Checked::NotFound);
+            }
+            if let Some(Refusal::Full(full)) = self.obstacle_of(now, None, Some(request.clone())).await? {
+                return Ok(Checked::Full(full));
+            }
         }
+        Err(busy())
     }
 
     /// What no row means where the number may be unknown.

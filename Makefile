@@ -48,7 +48,8 @@ relay:
 env: ## Write .env with fresh keys, for docker compose
 	@scripts/env.sh
 
-# The suites that talk to the service run twice: without and with Redis.
+# The suites that talk to the service run on SQLite, on SQLite with Redis and on Postgres with Redis; `soak` has the
+# rest of that product. STORE=postgres puts a service's state into a Postgres of its own, LEDGER=postgres a relay's.
 TEST = cargo test --locked --release --workspace --exclude otp-component
 
 test: component host servers ## Set up, build, and run every test (HOST=spin: against spin)
@@ -61,19 +62,27 @@ ifneq ($(HOST),spin)
 	$(TEST) --test run
 	$(TEST) --test graceful -- --nocapture
 endif
-	CACHE= $(TEST) --test service
-	CACHE=redis $(TEST) --test service
+	STORE= CACHE= $(TEST) --test service
+	STORE= CACHE=redis $(TEST) --test service
+	STORE=postgres CACHE=redis $(TEST) --test service
 	$(TEST) --test relay
 	$(TEST) --test observability
-	$(TEST) --test pumping -- --nocapture
-	CACHE= $(TEST) --test model -- --nocapture
-	CACHE=redis $(TEST) --test model -- --nocapture
-	$(TEST) --test failure -- --nocapture
+	STORE= $(TEST) --test pumping -- --nocapture
+	STORE=postgres $(TEST) --test pumping -- --nocapture
+	STORE= CACHE= $(TEST) --test model -- --nocapture
+	STORE= CACHE=redis $(TEST) --test model -- --nocapture
+	STORE=postgres CACHE=redis $(TEST) --test model -- --nocapture
+	STORE= LEDGER= $(TEST) --test failure -- --nocapture
+	STORE=postgres LEDGER=postgres $(TEST) --test failure -- --nocapture
 
 soak: component host servers ## The long checks: 10,000 model steps a store, twenty failure seeds, fuzzing
-	CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
-	CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
-	SEEDS=20 $(TEST) --test failure -- --nocapture
+	STORE=postgres CACHE= $(TEST) --test service
+	STORE= CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
+	STORE= CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
+	STORE=postgres CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
+	STORE=postgres CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
+	STORE= LEDGER= SEEDS=20 $(TEST) --test failure -- --nocapture
+	STORE=postgres LEDGER=postgres SEEDS=20 $(TEST) --test failure -- --nocapture
 	scripts/fuzz.sh 600
 
 fuzz: ## Fuzz each reader of foreign input for FUZZ_SECONDS (default 30)

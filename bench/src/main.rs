@@ -1,5 +1,5 @@
 //! Measures the four calls against `/healthz`, the route of the same component that does nothing, without
-//! and with a relay and Redis; then how long a code takes to be delivered, and what the relay needs.
+//! and with a relay, Redis and Postgres; then how long a code takes to be delivered, and what the relay needs.
 //!
 //! Starts services of its own on free ports with empty databases, and talks to them over loopback on as
 //! many connections as asked for. Each call gets the same number of requests, in rounds that take turns,
@@ -11,7 +11,7 @@
 
 mod relay;
 
-use harness::{Builder, Redis, Relay, Service, bulk_number, eventually};
+use harness::{Builder, Postgres, Redis, Relay, Service, bulk_number, eventually};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -271,7 +271,8 @@ fn main() {
     let connections = setting("CONNECTIONS", 32);
     let requests = setting("REQUESTS", 10_000) / ROUNDS;
     let redis = Redis::start();
-    let plain = || Service::builder().variable("redis_endpoint", "");
+    let on_sqlite = || Service::builder().variable("postgres_endpoint", "");
+    let plain = || on_sqlite().variable("redis_endpoint", "");
     // The defaults, but for what the load itself would be refused for.
     let defaults = || plain().variable("rate_limit_requests", "100").variable("pumping_min_sends", "1000000");
     let cached = |builder: Builder| builder.variable("redis_endpoint", &redis.endpoint());
@@ -280,13 +281,24 @@ fn main() {
         Variant::new("SQLite", defaults()),
         Variant::guarded("SQLite, with all limits, API keys and Idempotency-Keys", plain()),
         Variant::with_relay("SQLite, with a relay", defaults()),
-        Variant::new("SQLite and Redis, no limits", cached(Service::builder().without_limits())),
+        Variant::new("SQLite and Redis, no limits", cached(on_sqlite().without_limits())),
         Variant::new("SQLite and Redis", cached(defaults())),
         Variant::guarded(
             "SQLite and Redis, with all limits, API keys and Idempotency-Keys",
-            cached(Service::builder()),
+            cached(on_sqlite()),
         ),
     ];
+    // A server each, that none finds the others' numbers. They do not wait for the disk, and neither does SQLite.
+    let servers = [(); 3].map(|()| Postgres::start());
+    let [alone, beside_redis, guarded] = &servers;
+    variants.extend([
+        Variant::new("Postgres", defaults().postgres(alone)),
+        Variant::new("Postgres and Redis", cached(defaults()).postgres(beside_redis)),
+        Variant::guarded(
+            "Postgres and Redis, with all limits, API keys and Idempotency-Keys",
+            cached(Service::builder()).postgres(guarded),
+        ),
+    ]);
     // Another build to compare with: the spin.toml of another checkout.
     if let Ok(manifest) = std::env::var("BASELINE") {
         // A host ends over a variable that its manifest does not declare.

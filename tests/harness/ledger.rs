@@ -64,6 +64,21 @@ impl Ledger {
         }
     }
 
+    /// The two texts of each row that a query gives.
+    pub fn pairs(&self, sql: &str) -> Vec<(String, String)> {
+        match &self.0 {
+            Store::Sqlite { connection, .. } => {
+                let mut query = connection.prepare(sql).unwrap();
+                let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+                rows.map(Result::unwrap).collect()
+            }
+            Store::Postgres(client) => {
+                let rows = client.borrow_mut().query(sql, &[]).unwrap();
+                rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+            }
+        }
+    }
+
     /// Keeps everybody from writing until [`release`](Self::release).
     pub fn block(&self) {
         match &self.0 {

@@ -119,7 +119,6 @@ impl Program for Builder {
         let manifest = self.manifest.clone().unwrap_or_else(|| repository().join("spin.toml"));
         command.arg("--from").arg(manifest);
         command.args(["--listen", address, "--state-dir"]).arg(self.state_in(folder));
-        command.envs(self.environment.iter().cloned());
         for (name, value) in &self.variables {
             command.env(format!("SPIN_VARIABLE_{}", name.to_uppercase()), value);
         }

@@ -204,15 +204,12 @@ fn by_event<'a>(pairs: impl Iterator<Item = (&'a Value, &'a Value)>) -> BTreeMap
 
 /// What the ledger says of each delivery.
 fn states(stack: &Stack) -> HashMap<String, String> {
-    let ledger = rusqlite::Connection::open(stack.relay.state().join("ledger.db")).unwrap();
-    let mut query = ledger.prepare("SELECT event_id, state FROM deliveries").unwrap();
-    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    stack.relay.ledger().pairs("SELECT event_id, state FROM deliveries").into_iter().collect()
 }
 
 /// This moment as the events have it.
 fn now() -> String {
-    let database = rusqlite::Connection::open_in_memory().unwrap();
-    database.query_row("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')", [], |row| row.get(0)).unwrap()
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 impl fmt::Display for Account {

@@ -1,7 +1,7 @@
 //! All the parts, and killing them.
 
 use crate::{dice::Dice, load::Load};
-use harness::{Kafka, Redis, Relay, Service, SmsProvider, unused_address};
+use harness::{Kafka, Postgres, Redis, Relay, Service, SmsProvider, Sql, Store, store, unused_address, with_postgres};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -19,6 +19,8 @@ pub(crate) struct Stack {
     pub(crate) relay: Relay,
     pub(crate) kafka: Kafka,
     pub(crate) redis: Redis,
+    /// The service's database, unless that is a file, and the relay's ledger, likewise.
+    pub(crate) postgres: Option<Postgres>,
     /// Plays the provider for mail; text messages go to the inbox.
     pub(crate) provider: SmsProvider,
 }
@@ -30,6 +32,7 @@ enum Part {
     Relay,
     Broker,
     Redis,
+    Postgres,
 }
 
 impl Stack {
@@ -40,7 +43,13 @@ impl Stack {
         // So that a relay is often killed between a send and its writing that down.
         provider.delay(Duration::from_millis(60));
         let host = unused_address();
-        let relay = Relay::builder()
+        let postgres = (store() == Store::Postgres).then(Postgres::start);
+        let relay = match &postgres {
+            // The ledger beside the outbox, to die with it.
+            Some(postgres) if with_postgres() => Relay::builder().database(postgres),
+            _ => Relay::builder(),
+        };
+        let relay = relay
             .env("RELAY_TOKEN", TOKEN)
             .env("KAFKA_BROKERS", kafka.brokers())
             .env("RELAY_COMPONENT_URL", &format!("http://{host}"))
@@ -52,8 +61,12 @@ impl Stack {
                 provider.url()
             ))
             .start();
-        let service = Service::builder()
-            .without_limits()
+        let service = Service::builder().without_limits();
+        let service = match &postgres {
+            Some(postgres) => service.postgres(postgres),
+            None => service,
+        };
+        let service = service
             .listen(&host)
             // So long that none is found in other text by chance.
             .variable("otp_length", "10")
@@ -62,16 +75,17 @@ impl Stack {
             .variable("relay_token", TOKEN)
             .start();
         service.client().get("/readyz").expect(200);
-        Self { service, relay, kafka, redis, provider }
+        Self { service, relay, kafka, redis, postgres, provider }
     }
 
     /// Kills one part after the other, each at least twice, until the load is over, and leaves all of them
     /// running. How often each was killed.
     pub(crate) fn trouble(&mut self, dice: &mut Dice, loading: &AtomicBool) -> Vec<(String, usize)> {
-        const PARTS: [Part; 4] = [Part::Host, Part::Relay, Part::Broker, Part::Redis];
-        let mut kills = [0; PARTS.len()];
+        let mut parts = vec![Part::Host, Part::Relay, Part::Broker, Part::Redis];
+        parts.extend(self.postgres.is_some().then_some(Part::Postgres));
+        let mut kills = vec![0; parts.len()];
         while loading.load(Ordering::Relaxed) || kills.iter().any(|kills| *kills < 2) {
-            let mut round: Vec<_> = PARTS.into_iter().enumerate().collect();
+            let mut round: Vec<_> = parts.iter().copied().enumerate().collect();
             dice.shuffle(&mut round);
             for (index, part) in round {
                 thread::sleep(Duration::from_millis(dice.below(700)));
@@ -81,11 +95,15 @@ impl Stack {
                     Part::Relay => down(&mut self.relay, Relay::kill, away, Relay::restart),
                     Part::Broker => down(&mut self.kafka, Kafka::kill, away, Kafka::restart),
                     Part::Redis => down(&mut self.redis, Redis::kill, away, Redis::restart),
+                    Part::Postgres => {
+                        let postgres = self.postgres.as_mut().unwrap();
+                        down(postgres, Postgres::kill, away, Postgres::restart);
+                    }
                 }
                 kills[index] += 1;
             }
         }
-        PARTS.iter().zip(kills).map(|(part, kills)| (format!("{part:?}"), kills)).collect()
+        parts.iter().zip(kills).map(|(part, kills)| (format!("{part:?}"), kills)).collect()
     }
 
     /// Waits until nothing is under way: no event in the outbox, none on the topic that was not read, no
@@ -109,17 +127,14 @@ impl Stack {
     }
 
     fn waiting(&self) -> std::collections::BTreeMap<&'static str, i64> {
-        let count = |file: std::path::PathBuf, query: &str| -> i64 {
-            let database = rusqlite::Connection::open(file).unwrap();
-            database.query_row(query, [], |row| row.get(0)).unwrap()
-        };
-        let ledger = self.relay.state().join("ledger.db");
-        let read = count(ledger.clone(), "SELECT coalesce(sum(next), 0) FROM offsets");
+        let database = self.postgres.as_ref().map_or_else(|| self.service.sql(), Sql::postgres);
+        let ledger = self.relay.ledger();
+        let read = ledger.number("SELECT CAST(coalesce(sum(next), 0) AS bigint) FROM offsets");
         let published = i64::try_from(self.kafka.records("otp-events").len()).unwrap();
         [
-            ("outbox", count(self.service.database(), "SELECT count(*) FROM outbox")),
+            ("outbox", database.number("SELECT count(*) FROM outbox", &[])),
             ("unread", published - read),
-            ("undelivered", count(ledger, "SELECT count(*) FROM deliveries WHERE state = 'waiting'")),
+            ("undelivered", ledger.number("SELECT count(*) FROM deliveries WHERE state = 'waiting'")),
         ]
         .into()
     }

@@ -1,5 +1,6 @@
 //! Whatever dies: under load, relay, broker, Redis and the component's host are killed at random moments,
-//! and what was accepted still reaches the topic, and takes effect once.
+//! and what was accepted still reaches the topic, and takes effect once. With STORE=postgres, Postgres too,
+//! and with LEDGER=postgres it has the relay's ledger as well.
 //!
 //! `SEEDS` says with how many seeds (2 if it is not set), `FIRST_SEED` where they begin (1), `REQUESTS`
 //! how many requests each has (3000).

@@ -17,7 +17,7 @@ mod wire;
 
 use arena::Arena;
 use coverage::Coverage;
-use harness::with_redis;
+use harness::{store, with_redis};
 use machine::Sketch;
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -77,7 +77,8 @@ fn every_answer_is_one_that_the_contract_allows() {
     let coverage = Coverage::default();
     arenas.iter().for_each(|(arena, ..)| coverage.add(&arena.coverage));
     println!(
-        "seed {seed}, {}: {} steps and {} requests in {took:.1} s: {:.0} and {:.0} a second\n{coverage}",
+        "seed {seed}, {:?}, {}: {} steps and {} requests in {took:.1} s: {:.0} and {:.0} a second\n{coverage}",
+        store(),
         if with_redis() { "with Redis" } else { "without Redis" },
         coverage.steps(),
         coverage.requests(),

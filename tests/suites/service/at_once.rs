@@ -136,7 +136,6 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
     let hosts = at_once(2, |_| {
         without_cache()
             .variable("client_rate_limit", "1000000/1")
-            .variable("key_rate_limit", "1000000/1")
             .variable("global_rate_limit", "1000000/1")
             .variable("pumping_guard", "true")
             .variable("relay_token", "a token of the purge")

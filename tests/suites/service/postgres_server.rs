@@ -164,7 +164,8 @@ fn with_tls_only_the_authority_that_was_named_is_trusted() {
     is_down(&with("require", &wrong), postgres.password(), "certificate");
     // Those that this machine trusts have nothing to do with it.
     is_down(&with("require", ""), postgres.password(), "certificate");
-    is_down(&with("require", "no certificate"), postgres.password(), "certificate");
+    let named = with("require", "ca.pem").client().get("/readyz").expect_problem(503, "misconfigured");
+    assert!(named["detail"].as_str().unwrap().contains("postgres_ca"), "{named}");
     // On this machine nobody asks for TLS by default, and the server does.
     is_down(&with("", ""), postgres.password(), "no encryption");
     is_down(&with("disable", &right), postgres.password(), "no encryption");
@@ -239,7 +240,7 @@ fn killed_in_the_middle_of_a_load_it_loses_no_code_that_was_answered() {
             postgres.kill();
             workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
         });
-        assert!(answered.len() > 20, "there was a load: {}", answered.len());
+        assert!(answered.len() > 8, "there was a load: {}", answered.len());
         postgres.restart();
         eventually("readiness", SOON, || client.get("/readyz").status == 200);
         for (number, otp) in answered {
@@ -288,6 +289,7 @@ fn what_was_given_up_on_while_it_was_frozen_does_not_happen_later() {
 fn more_requests_at_once_than_there_are_connections_are_all_answered() {
     let postgres = Postgres::start();
     let service = on(&postgres).start();
+    service.client().get("/readyz").expect(200);
     // A connection each, so that none of them waits here.
     let answers = at_once(150, |_| service.client().try_generate(&number()).status);
     assert_eq!(answers, [201; 150]);

@@ -171,7 +171,7 @@ impl Application {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             outbound: OutboundHttp::new(Arc::clone(&self.shared.allowed_hosts)),
-            postgres: Postgres::new(Arc::clone(&self.postgres)),
+            postgres: Postgres::new(Arc::clone(&self.postgres), requests.clone()),
             redis: Redis::new(Arc::clone(&self.shared.allowed_hosts), requests.clone()),
             sqlite: Sqlite {
                 database: self.shared.database.clone(),

@@ -20,6 +20,7 @@ mod range;
 mod session;
 mod values;
 
+use crate::telemetry::{Requests, Span};
 use bindings::postgres::{
     Column, Error, Host, HostConnection, HostConnectionBuilder, HostConnectionBuilderWithStore,
     HostConnectionWithStore, ParameterValue, Row, RowSet,
@@ -34,7 +35,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 use wasmtime::{
-    StoreContextMut,
+    AsContextMut, StoreContextMut,
     component::{
         Accessor, Destination, FutureReader, HasData, Linker, Resource, ResourceTable, StreamProducer,
         StreamReader, StreamResult, VecBuffer,
@@ -194,11 +195,12 @@ pub(crate) struct Postgres {
     servers: Arc<Servers>,
     /// The guest's connections.
     table: ResourceTable,
+    requests: Requests,
 }
 
 impl Postgres {
-    pub(crate) fn new(servers: Arc<Servers>) -> Self {
-        Self { servers, table: ResourceTable::new() }
+    pub(crate) fn new(servers: Arc<Servers>, requests: Requests) -> Self {
+        Self { servers, table: ResourceTable::new(), requests }
     }
 }
 
@@ -308,6 +310,19 @@ impl HostConnection for &mut Postgres {
 }
 
 impl PostgresData {
+    /// The connection on which a guest calls, and what is traced of the call.
+    fn call<T: Send + 'static>(
+        accessor: &Accessor<T, Self>,
+        connection: &Resource<Connection>,
+        statement: &str,
+    ) -> (Result<Connection, Error>, Span) {
+        accessor.with(|mut access| {
+            let postgres = access.get();
+            let (connection, requests) = (postgres.connection(connection), postgres.requests.clone());
+            (connection, requests.database(access.as_context_mut(), "postgresql", statement))
+        })
+    }
+
     async fn connect<T>(
         accessor: &Accessor<T, Self>,
         address: &str,
@@ -344,8 +359,13 @@ impl<T: Send + 'static> HostConnectionWithStore<T> for PostgresData {
         statement: String,
         parameters: Vec<ParameterValue>,
     ) -> Result<(Vec<Column>, StreamReader<Row>, FutureReader<Outcome>), Error> {
-        let connection = accessor.with(|mut access| access.get().connection(&connection))?;
-        let (columns, rows, outcome) = connection.start(&statement, parameters).await?;
+        let (connection, mut span) = Self::call(accessor, &connection, &statement);
+        let started = connection?.start(&statement, parameters).await;
+        if started.is_err() {
+            span.failed("postgresql");
+        }
+        drop(span);
+        let (columns, rows, outcome) = started?;
         // Of rows that nobody wants there is nothing to complain about.
         let outcome = async move { wasmtime::error::Ok(outcome.await.unwrap_or(Ok(()))) };
         accessor
@@ -362,8 +382,12 @@ impl<T: Send + 'static> HostConnectionWithStore<T> for PostgresData {
         statement: String,
         parameters: Vec<ParameterValue>,
     ) -> Result<u64, Error> {
-        let connection = accessor.with(|mut access| access.get().connection(&connection))?;
-        connection.execute(&statement, parameters).await
+        let (connection, mut span) = Self::call(accessor, &connection, &statement);
+        let executed = connection?.execute(&statement, parameters).await;
+        if executed.is_err() {
+            span.failed("postgresql");
+        }
+        executed
     }
 }
 

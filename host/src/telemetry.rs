@@ -288,10 +288,14 @@ impl Requests {
     }
 }
 
-/// The first word of a statement or command, in capitals.
+/// The first word of a statement or command, in capitals, behind the comments in front of it.
 fn operation(statement: &str) -> String {
-    let word = statement.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    word.to_ascii_uppercase()
+    let mut rest = statement.trim_start();
+    while let Some((_, behind)) = rest.strip_prefix("--").and_then(|comment| comment.split_once('\n')) {
+        rest = behind.trim_start();
+    }
+    let word = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    if word.is_empty() { "OTHER".to_owned() } else { word.to_ascii_uppercase() }
 }
 
 /// A method by its name, if it is one of those that everybody knows.
@@ -344,8 +348,10 @@ mod tests {
     #[test]
     fn of_a_statement_only_its_first_word_is_shown() {
         assert_eq!(operation("  insert into users VALUES ('+14155550123')"), "INSERT");
+        assert_eq!(operation("-- +14155550123\n  -- and why\n\n  WITH a AS (SELECT 1) SELECT *"), "WITH");
         assert_eq!(operation("EVALSHA"), "EVALSHA");
-        assert_eq!(operation("+14155550123"), "");
+        assert_eq!(operation("+14155550123"), "OTHER");
+        assert_eq!(operation("-- nothing but +14155550123"), "OTHER");
     }
 
     #[test]

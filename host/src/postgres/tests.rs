@@ -289,7 +289,7 @@ async fn whoever_cannot_connect_is_told_why_without_the_password() {
 
 /// Opens the way a guest does that trusts an authority.
 async fn open_trusting(servers: &Arc<Servers>, authority: &str, address: &str) -> Result<String, Error> {
-    let mut postgres = &mut Postgres::new(Arc::clone(servers));
+    let mut postgres = &mut Postgres::new(Arc::clone(servers), Requests::default());
     let builder = HostConnectionBuilder::new(&mut postgres, address.to_owned()).unwrap();
     let again = || Resource::new_borrow(builder.rep());
     postgres.set_ca_root(again(), authority.to_owned())?;

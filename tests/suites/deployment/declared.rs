@@ -46,22 +46,11 @@ pub(crate) fn version() -> String {
     line.split('"').nth(1).unwrap().to_owned()
 }
 
-/// What is agreed on and comes with another change: nothing, once that is there.
-pub(crate) const NOT_THERE_YET: [&str; 7] = [
-    "postgres_endpoint",
-    "postgres_user",
-    "postgres_password",
-    "postgres_database",
-    "postgres_tls",
-    "postgres_ca",
-    "RELAY_DATABASE_URL",
-];
-
 /// Those of the names that nobody knows.
 pub(crate) fn unknown<'a>(
     names: impl IntoIterator<Item = &'a str>,
     known: &BTreeSet<String>,
 ) -> Vec<&'a str> {
-    let unknown = names.into_iter().filter(|name| !known.contains(*name) && !NOT_THERE_YET.contains(name));
+    let unknown = names.into_iter().filter(|name| !known.contains(*name));
     unknown.collect()
 }

@@ -40,13 +40,7 @@ fn make_databases(postgres: &Postgres, keys: &Keys) -> Output {
 fn service(keys: &Keys, redis: &Redis, postgres: &Postgres, relay: &str) -> Service {
     let places =
         [("redis:6379", redis.address()), ("postgres:5432", postgres.address()), ("relay:3100", relay)];
-    let mut variables = variables("app", keys, &places);
-    // The embedded host refuses what is not declared.
-    let declared = declared::of_service();
-    variables.retain(|name, _| {
-        let name = name.strip_prefix("SPIN_VARIABLE_").unwrap().to_lowercase();
-        declared.contains(&name) || !declared::NOT_THERE_YET.contains(&name.as_str())
-    });
+    let variables = variables("app", keys, &places);
     let builder = variables.iter().fold(Service::builder(), |builder, (name, value)| {
         builder.variable(&name.strip_prefix("SPIN_VARIABLE_").unwrap().to_lowercase(), value)
     });
@@ -71,9 +65,7 @@ fn the_service_is_ready_with_what_compose_gives_it_and_answers_who_has_the_key()
     assert_eq!(ready["dependencies"]["cache"], json!({ "kind": "redis", "status": "up" }));
     assert_eq!(ready["dependencies"]["database"]["status"], "up");
     assert_eq!(ready["warnings"], json!([]));
-    if declared::of_service().contains("postgres_endpoint") {
-        assert_eq!(ready["dependencies"]["database"]["kind"], "postgres", "{ready}");
-    }
+    assert_eq!(ready["dependencies"]["database"]["kind"], "postgres", "{ready}");
     let made = call(&service.client(), &keys.api_key, "/generate-otp").expect(201);
     assert!(made.get("otp").is_none(), "production shows no code");
     assert_eq!(call(&service.client(), "nobody's", "/generate-otp").status, 401);
@@ -119,9 +111,7 @@ fn the_relay_is_ready_with_what_compose_gives_it() {
     eventually("the relay is ready", Duration::from_secs(30), || check().status.success());
     let ready = relay.client().get("/readyz").expect(200);
     assert_eq!(ready["dependencies"]["bus"], json!({ "kind": "kafka", "status": "up" }));
-    if declared::of_relay().contains("RELAY_DATABASE_URL") {
-        assert_eq!(ready["dependencies"]["ledger"]["kind"], "postgres", "{ready}");
-    }
+    assert_eq!(ready["dependencies"]["ledger"]["kind"], "postgres", "{ready}");
     // In production there is no inbox, also not for who knows the token.
     assert_eq!(relay.client().get("/inbox").status, 404);
 }

@@ -1,7 +1,9 @@
 //! All the parts, and killing them.
 
 use crate::{dice::Dice, load::Load};
-use harness::{Kafka, Postgres, Redis, Relay, Service, SmsProvider, Sql, Store, store, unused_address, with_postgres};
+use harness::{
+    Kafka, Postgres, Redis, Relay, Service, SmsProvider, Sql, Store, store, unused_address, with_postgres,
+};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,

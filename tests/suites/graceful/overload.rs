@@ -6,7 +6,6 @@ use crate::{
     slow::{PATIENCE, all_is_well, fresh_number, on_postgres},
 };
 use harness::{Mode, Postgres, Proxy, Redis, Service, at_once, eventually};
-use rusqlite::Connection;
 use serde_json::json;
 use std::{
     thread,
@@ -45,10 +44,10 @@ fn probe(service: &Service) -> Duration {
 }
 
 /// Sends a crowd while the database hangs, and looks whether all of it is gone afterwards.
-fn crowd(service: &Service, hang: impl FnOnce(), go_on: impl FnOnce()) {
+fn crowd<T>(service: &Service, hang: impl FnOnce() -> T, go_on: impl FnOnce(T)) {
     eventually("a good start", TOO_LONG, || all_is_well(service));
     let (files, threads) = (service.open_files(), service.threads());
-    hang();
+    let hanging = hang();
     let (heard, slowest_probe) = thread::scope(|scope| {
         let probing = scope.spawn(|| probe(service));
         let heard = at_once(CROWD, |_| {
@@ -73,7 +72,7 @@ fn crowd(service: &Service, hang: impl FnOnce(), go_on: impl FnOnce()) {
         });
         (heard, probing.join().unwrap())
     });
-    go_on();
+    go_on(hanging);
     let start = Instant::now();
     eventually("recovery", TOO_LONG, || all_is_well(service));
     let busy: usize = heard.iter().map(|(busy, _, _)| busy).sum();
@@ -100,9 +99,7 @@ fn crowd(service: &Service, hang: impl FnOnce(), go_on: impl FnOnce()) {
 #[test]
 fn a_crowd_before_a_locked_database_hears_503_in_time() {
     let service = Service::builder().without_limits().start();
-    let other = Connection::open(service.database()).unwrap();
-    let run = |statement: &str| other.execute_batch(statement).unwrap();
-    crowd(&service, || run("BEGIN IMMEDIATE"), || run("ROLLBACK"));
+    crowd(&service, || service.hold_writes(), drop);
 }
 
 #[test]
@@ -110,15 +107,14 @@ fn a_crowd_before_a_postgres_that_swallows_everything_hears_503_in_time() {
     let postgres = Postgres::start();
     let proxy = Proxy::to(postgres.address());
     let service = on_postgres(&postgres, &proxy).start();
-    crowd(&service, || proxy.set(Mode::BlackHole), || proxy.set(Mode::Pass));
+    crowd(&service, || proxy.set(Mode::BlackHole), |()| proxy.set(Mode::Pass));
 }
 
 #[test]
 fn clients_that_leave_make_no_room_for_more_than_can_be_worked_on() {
     let service = Service::builder().without_limits().start();
     eventually("a good start", TOO_LONG, || all_is_well(&service));
-    let other = Connection::open(service.database()).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let hold = service.hold_writes();
     let mut most = 0;
     for _ in 0..6 {
         let mut lines: Vec<_> = (0..300).map(|_| Line::to(service.address())).collect();
@@ -134,7 +130,7 @@ fn clients_that_leave_make_no_room_for_more_than_can_be_worked_on() {
         most = most.max(service.threads().unwrap_or_default());
     }
     assert_eq!(Line::to(service.address()).get("/healthz").unwrap().status, 200);
-    other.execute_batch("ROLLBACK").unwrap();
+    hold.release();
     let start = Instant::now();
     eventually("recovery", TOO_LONG, || all_is_well(&service));
     println!("1800 clients that left: at most {most} threads; well again {:?} later", start.elapsed());

@@ -1,10 +1,9 @@
 //! A rolling restart under load: each part is told to end, ends, and is started again, while requests go on.
 
 use crate::balancer::{Balancer, Load};
-use harness::{Kafka, Postgres, Redis, Relay, Service, SmsProvider, eventually, unused_address};
+use harness::{Kafka, Postgres, Redis, Relay, Service, SmsProvider, Sql, eventually, unused_address};
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -47,12 +46,7 @@ impl Stack {
             .variable("relay_token", TOKEN)
             .env("SPIN_OTP_DRAIN_SECONDS", "1");
         if let Some((postgres, redis)) = &postgres {
-            builder = builder
-                .variable("postgres_endpoint", &postgres.endpoint())
-                .variable("postgres_user", postgres.user())
-                .variable("postgres_password", postgres.password())
-                .variable("postgres_database", postgres.database())
-                .variable("redis_endpoint", &redis.endpoint());
+            builder = builder.postgres(postgres).variable("redis_endpoint", &redis.endpoint());
         }
         let first = builder.clone().listen(&addresses[0]).start();
         let second = builder.listen(&addresses[1]).state(&first.state()).start();
@@ -65,22 +59,22 @@ impl Stack {
 
     /// Events that wait for the relay.
     fn waiting(&self) -> i64 {
-        const OUTBOX: &str = "SELECT count(*) FROM outbox";
-        match &self.postgres {
-            Some((postgres, _)) => postgres.connect().query_one(OUTBOX, &[]).unwrap().get(0),
-            None => count(self.hosts[0].database(), OUTBOX),
-        }
+        let database = match &self.postgres {
+            Some((postgres, _)) => Sql::postgres(postgres),
+            None => self.hosts[0].sql(),
+        };
+        database.number("SELECT count(*) FROM outbox", &[])
     }
 
     /// Waits until nothing is under way, and tells what came of it.
     #[track_caller]
     fn account(&self, load: &Load, restarts: &str) {
-        let ledger = self.relay.state().join("ledger.db");
+        let ledger = Sql::sqlite(&self.relay.state().join("ledger.db"));
         let known = "SELECT count(*) FROM deliveries";
         let settled = Instant::now();
         eventually("rest", SETTLE, || {
-            let undelivered = count(ledger.clone(), &format!("{known} WHERE state = 'waiting'"));
-            let taken = count(ledger.clone(), known);
+            let undelivered = ledger.number(format!("{known} WHERE state = 'waiting'"), &[]);
+            let taken = ledger.number(known, &[]);
             self.waiting() == 0 && undelivered == 0 && taken >= i64::try_from(load.accepted.len()).unwrap()
         });
         let settled = settled.elapsed();
@@ -105,11 +99,6 @@ impl Stack {
         assert_eq!((lost, doubled), (0, 0));
         assert!(load.accepted.len() > 500, "that was no load");
     }
-}
-
-fn count(file: PathBuf, query: &str) -> i64 {
-    let database = rusqlite::Connection::open(file).unwrap();
-    database.query_row(query, [], |row| row.get(0)).unwrap()
 }
 
 /// Tells it to end, and starts it again.

@@ -186,9 +186,7 @@ fn what_is_done_after_the_answer_is_done_before_the_end() {
     let made = service.client().generate(&number());
     // The event is on its way to the relay now.
     assert_eq!(service.terminate().code(), Some(0));
-    let outbox = rusqlite::Connection::open(service.database()).unwrap();
-    let waiting: i64 = outbox.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
-    assert_eq!(waiting, 0, "{}", service.log());
+    assert_eq!(service.sql().number("SELECT count(*) FROM outbox", &[]), 0, "{}", service.log());
     eventually("the delivery", SOON, || {
         let inbox = relay.client().get("/inbox").json();
         inbox.as_array().unwrap().iter().any(|message| message["otpId"] == made["otpId"])

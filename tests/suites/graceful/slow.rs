@@ -262,12 +262,8 @@ fn a_slow_or_cut_redis_makes_nothing_wrong_and_nobody_wait() {
 
 /// A service whose codes are in that Postgres, behind that proxy.
 pub(crate) fn on_postgres(postgres: &Postgres, proxy: &Proxy) -> Builder {
-    Service::builder()
-        .without_limits()
-        .variable("postgres_endpoint", &format!("postgres://{}", proxy.address()))
-        .variable("postgres_user", postgres.user())
-        .variable("postgres_password", postgres.password())
-        .variable("postgres_database", postgres.database())
+    let endpoint = format!("postgres://{}", proxy.address());
+    Service::builder().without_limits().postgres(postgres).variable("postgres_endpoint", &endpoint)
 }
 
 #[test]

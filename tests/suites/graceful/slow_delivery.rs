@@ -127,11 +127,8 @@ fn all_troubles(service: &Service, relay: &Relay, proxy: &Proxy) {
         [service.resident_memory(), relay.resident_memory()]
     );
     assert_eq!(doubled, 0);
-    let waiting = rusqlite::Connection::open(service.database()).unwrap();
-    eventually("an empty outbox", SETTLE, || {
-        let count: i64 = waiting.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
-        count == 0
-    });
+    let database = service.sql();
+    eventually("an empty outbox", SETTLE, || database.number("SELECT count(*) FROM outbox", &[]) == 0);
     // Connections end with what they were for; Kafka's are kept.
     eventually("the end of connections", SETTLE, || proxy.open() < 40);
 }

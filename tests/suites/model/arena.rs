@@ -34,8 +34,14 @@ pub(crate) struct Arena {
 const FAILURES: [&str; 4] = ["gave no answer", "trap", "panicked", "an instance of the component failed"];
 
 /// What it says when a machine under load was too slow for a deadline. That may be, and is answered 503.
-const SLOW: [&str; 4] =
-    ["busy for too long", "database is locked", "in time", "the database is asked instead"];
+const SLOW: [&str; 6] = [
+    "busy for too long",
+    "database is locked",
+    "in time",
+    "the database is asked instead",
+    "no answer within",
+    "statement timeout",
+];
 
 impl Arena {
     /// Everything passes quickly: lives, windows and locks end while a sequence runs.

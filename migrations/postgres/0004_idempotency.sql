@@ -18,4 +18,9 @@ CREATE TABLE idempotency (
 );
 
 CREATE INDEX idempotency_of_a_user ON idempotency (user_id);
-CREATE INDEX idempotency_by_age ON idempotency (expires_at)
+CREATE INDEX idempotency_by_age ON idempotency (expires_at);
+
+-- Whether a request was answered, as it is at this very moment: also inside of a statement that began before the answer
+-- and had to wait for it.
+CREATE FUNCTION is_answered(id text, now bigint) RETURNS boolean LANGUAGE sql VOLATILE AS
+  'SELECT EXISTS (SELECT FROM idempotency WHERE idempotency.id = $1 AND expires_at > $2)'

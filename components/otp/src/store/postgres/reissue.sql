@@ -33,10 +33,11 @@ written AS (
       says
     FROM (
       SELECT verdict, at, verdict = 'done' AS done,
-        verdict = 'done' OR $5 = 1 OR known.refused_at IS NULL
-          OR known.refused_at NOT BETWEEN $2 - $7 + 1 AND $2 + $7 AS says
+        verdict <> 'answered' AND (verdict = 'done' OR $5 = 1 OR known.refused_at IS NULL
+          OR known.refused_at NOT BETWEEN $2 - $7 + 1 AND $2 + $7) AS says
       FROM (
         SELECT at, CASE
+          WHEN is_answered($4 #>> '{idempotency,id}', $2) THEN 'answered'
           WHEN known.mobile_number <> $1 THEN 'not_found'
           WHEN known.locked_until > $2   THEN 'number_locked'
           WHEN $6 > 0 AND (SELECT count(*) FROM unnest(known.sends) AS send WHERE send > at - $7 AND send <= at) >= $6
@@ -73,7 +74,7 @@ answered AS (
          CASE WHEN done THEN otp_id END, CASE WHEN done THEN sealed END, CASE WHEN done THEN channel END,
          CASE WHEN done THEN created_at END, CASE WHEN done THEN expires_at END,
          ($4 #>> '{idempotency,expiresAt}')::bigint
-  FROM written WHERE (done OR $5 = 1) AND $4 #>> '{idempotency,id}' IS NOT NULL
+  FROM written WHERE (done OR $5 = 1) AND on_record AND $4 #>> '{idempotency,id}' IS NOT NULL
   -- One that has had its day may still be there.
   ON CONFLICT (id) DO UPDATE SET
     request = CASE WHEN kept.expires_at <= $2 THEN excluded.request END,
@@ -84,7 +85,7 @@ counted AS (
   INSERT INTO meters AS meter (key, empty_at)
   SELECT wanted ->> 'key', clock_micros() + (wanted ->> 'share')::bigint
   FROM written, jsonb_array_elements($4 -> 'meters') AS wanted
-  WHERE done OR $5 = 1
+  WHERE (done OR $5 = 1) AND on_record
   -- In one order, or two requests might wait for each other.
   ORDER BY 1
   ON CONFLICT (key) DO UPDATE SET empty_at = (
@@ -93,3 +94,4 @@ counted AS (
     FROM jsonb_array_elements($4 -> 'meters') AS wanted WHERE wanted ->> 'key' = excluded.key)
 )
 SELECT last_verdict, to_json(sends)::text, locked_until, version, channel FROM written
+WHERE last_verdict <> 'answered'

@@ -138,14 +138,14 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
             .variable("client_rate_limit", "1000000/1")
             .variable("global_rate_limit", "1000000/1")
             .variable("pumping_guard", "true")
-            .variable("relay_token", "a token of the purge")
+            .variable("relay_token", "a-token-of-the-purge")
             .state(folder.path())
             .start()
     });
     // Few numbers and few keys, so that much meets.
     let numbers: Vec<_> = (0..4).map(|_| number()).collect();
     let failed = Mutex::new(Vec::new());
-    let authorization = bearer("a token of the purge");
+    let authorization = bearer("a-token-of-the-purge");
     let until = Instant::now() + Duration::from_secs(6);
     let answered: usize = at_once(24, |worker| {
         let client = hosts[worker % 2].client();

@@ -49,10 +49,13 @@ fn curl(client: &Client, command: &str) -> Value {
 
 #[test]
 fn every_command_of_the_readme_answers_as_printed() {
-    // As `make run` has it: with a relay, and without a cache.
+    // As `make run` has it: with a relay, a file, and without a cache.
     let relay = Relay::start();
-    let service =
-        Service::builder().variable("redis_endpoint", "").variable("relay_url", &relay.url()).start();
+    let service = Service::builder()
+        .variable("postgres_endpoint", "")
+        .variable("redis_endpoint", "")
+        .variable("relay_url", &relay.url())
+        .start();
     let client = service.client();
     let commands = console(&readme());
     assert!(commands.len() > 5);

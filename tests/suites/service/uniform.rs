@@ -401,7 +401,8 @@ fn how_long_a_generation_takes_does_not_tell() {
 
 #[test]
 fn the_same_measurement_sees_a_difference_where_there_is_one() {
-    let without = || Service::builder().variable("otp_length", "10");
+    // On Postgres a resend of what is not there is two statements, and as slow as the other.
+    let without = || Service::builder().variable("otp_length", "10").variable("postgres_endpoint", "");
     let auc = known_or_not("resend, not uniform", without(), "/resend-otp");
     assert!(!(0.35..0.65).contains(&auc), "{auc:.3}");
     for path in ["/regenerate-otp", "/verify-otp", "/generate-otp"] {

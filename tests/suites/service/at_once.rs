@@ -1,12 +1,11 @@
 //! Requests that meet in the database at the same moment: whichever it is, each is as if it were alone.
 
 use crate::bearer;
-use harness::{Client, Response, Service, at_once, number};
+use harness::{Client, Response, Service, at_once, number, unused_address};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     sync::Mutex,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -132,12 +131,16 @@ fn while_a_number_is_erased_again_and_again_its_codes_and_events_only_ever_grow(
 
 #[test]
 fn whatever_meets_nobody_hears_that_the_service_failed() {
+    let nobody = format!("http://{}", unused_address());
     let folder = tempfile::tempdir().unwrap();
     let hosts = at_once(2, |_| {
         without_cache()
             .variable("client_rate_limit", "1000000/1")
             .variable("global_rate_limit", "1000000/1")
             .variable("pumping_guard", "true")
+            .variable("pumping_min_sends", "1000000")
+            // Nobody is there, so events are claimed and given up all the time.
+            .variable("relay_url", &nobody)
             .variable("relay_token", "a-token-of-the-purge")
             .state(folder.path())
             .start()
@@ -157,7 +160,7 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
             // No two workers in step.
             let step = worker * 7 + round * 5 + round / 3;
             let number = &numbers[step % numbers.len()];
-            let key = format!("key {}", step % 6 + round / 20 * 6);
+            let key = format!("key-{}", step % 6 + round / 20 * 6);
             let answer = match step % 11 {
                 0 | 1 => keyed(&client, "/generate-otp", &key, number),
                 2 | 3 => keyed(&client, "/regenerate-otp", &key, number),
@@ -186,8 +189,10 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
         failed.len(),
         &failed[..failed.len().min(5)]
     );
-    assert!(answered > 500, "there was a load: {answered}");
-    // And it is all still there.
-    thread::sleep(Duration::from_millis(100));
-    numbers.iter().for_each(|number| drop(hosts[0].client().generate(number)));
+    assert!(answered > 300, "there was a load: {answered}");
+    // And all is as it was: guessed at too often, some number may be locked.
+    for number in &numbers {
+        assert_eq!(hosts[0].client().erase(number).status, 204);
+        hosts[1].client().generate(number);
+    }
 }

@@ -17,6 +17,10 @@ use std::{cell::Cell, fmt::Write};
 /// more, and one that waits for a lock for ever would keep its connection for ever.
 const STATEMENT_TIMEOUT: u32 = 2_600;
 
+/// How a statement says that it gave up, see migration 0009.
+const TOO_LATE: &str = "OTP01";
+const OVERTAKEN: &str = "OTP02";
+
 /// How often a statement is tried that the server has ended for the sake of another one.
 const TRIES: usize = 3;
 
@@ -183,7 +187,7 @@ enum Verdict {
 fn verdict(error: &Error) -> Verdict {
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     match database_error(error) {
-        Some(error) if error.code == "23502" && column(error) != Some("created_at") => Verdict::Overtaken,
+        Some(error) if error.code == OVERTAKEN => Verdict::Overtaken,
         // serialization_failure, deadlock_detected
         Some(error) if ["40001", "40P01"].contains(&error.code.as_str()) => Verdict::Again,
         _ => Verdict::Failed,
@@ -195,11 +199,6 @@ fn database_error(error: &Error) -> Option<&DbError> {
         Error::PgError(PgError::QueryFailed(QueryError::DbError(error))) => Some(error),
         _ => None,
     }
-}
-
-/// The column that could not be null.
-fn column(error: &DbError) -> Option<&str> {
-    error.extras.iter().find(|(name, _)| name == "column").map(|(_, column)| column.as_str())
 }
 
 async fn query(
@@ -243,7 +242,7 @@ fn unavailable(error: Error) -> Unavailable {
     Unavailable(match error {
         Error::PgError(PgError::ConnectionFailed(reason)) => format!("Postgres: cannot connect: {reason}"),
         Error::PgError(PgError::QueryFailed(QueryError::DbError(error))) => {
-            if error.code == "23502" {
+            if error.code == TOO_LATE {
                 return Unavailable("Postgres: busy for too long".to_owned());
             }
             format!("Postgres: {} {}", error.code, error.message)

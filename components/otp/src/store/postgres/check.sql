@@ -71,7 +71,7 @@ put AS (
              'data', $3 -> 'data' || jsonb_build_object(
                'reason', CASE WHEN locks THEN 'number_locked' ELSE last_verdict END)) END,
       event_sequence, channel, address, otp_id, version, sealed, created_at, expires_at),
-    CASE WHEN clock_millis() < $11 THEN clock_millis() END,
+    CASE WHEN clock_millis() < $11 THEN clock_millis() ELSE give_up('OTP01') END,
     id
   FROM written WHERE on_record
 ),
@@ -84,7 +84,8 @@ counted AS (
   ORDER BY 1
   ON CONFLICT (key) DO UPDATE SET empty_at = (
     SELECT CASE WHEN meter.empty_at <= clock_micros() + (wanted ->> 'room')::bigint
-                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint END
+                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint
+                ELSE give_up('OTP02') END
     FROM jsonb_array_elements($4 -> 'meters') AS wanted WHERE wanted ->> 'key' = excluded.key)
 )
 SELECT last_verdict, locked_until, attempts, otp_id, version, channel FROM written

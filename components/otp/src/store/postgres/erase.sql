@@ -22,5 +22,5 @@ INSERT INTO outbox (event, created_at)
 SELECT $4::jsonb || jsonb_build_object(
          'sequence', lpad(coalesce(event_sequence + 1, before)::text, 20, '0'),
          'data', jsonb_build_object('version', coalesce(version, before))),
-       CASE WHEN clock_millis() < $5::bigint THEN clock_millis() END
+       CASE WHEN clock_millis() < $5::bigint THEN clock_millis() ELSE give_up('OTP01') END
 FROM (SELECT $2::bigint - 10000 AS before) AS moment LEFT JOIN gone ON true

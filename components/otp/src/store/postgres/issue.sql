@@ -5,11 +5,10 @@
 -- that is full (`obstacle.sql` and `replay.sql` tell which).
 --
 -- A statement sees other tables as they were when it began, but the user's row as the one before it left it: it
--- waits for that. What was written elsewhere meanwhile it meets when it writes there itself, and then a value that
--- cannot be null is: all of it is undone, as if there had never been a statement. In `outbox`, `created_at` is null
--- if the statement waited longer than its request (it would replace the code that a retry has been given since),
--- `event` if the number was erased meanwhile: a new number's version begins after what was erased, or its code
--- would be taken for one of before. In `idempotency` and `meters` others were quicker.
+-- waits for that. What was written elsewhere meanwhile it meets when it writes there itself, and then it gives up:
+-- all of it is undone, as if there had never been a statement. So it does if it waited longer than its request (it
+-- would replace the code that a retry has been given since), and if the number was erased meanwhile: a new number's
+-- version begins after what was erased, or its code would be taken for one of before.
 --
 -- Meters go by the server's clock at the moment at which they are written: all who count share that.
 --
@@ -90,13 +89,15 @@ written AS (
 put AS (
   INSERT INTO outbox (event, created_at, user_id)
   SELECT
-    CASE WHEN NOT is_new OR least(version, event_sequence) > forgotten_up_to() THEN
-      event_of_a_user(
-        CASE WHEN done THEN $3
-             ELSE $3 || jsonb_build_object('type', 'otp.limited.v1',
-                                           'data', $3 -> 'data' || jsonb_build_object('reason', last_verdict)) END,
-        event_sequence, channel, address, otp_id, version, sealed, created_at, expires_at) END,
-    CASE WHEN clock_millis() < $16 THEN clock_millis() END,
+    event_of_a_user(
+      CASE WHEN done THEN $3
+           ELSE $3 || jsonb_build_object('type', 'otp.limited.v1',
+                                         'data', $3 -> 'data' || jsonb_build_object('reason', last_verdict)) END,
+      event_sequence, channel, address, otp_id, version, sealed, created_at, expires_at),
+    CASE
+      WHEN clock_millis() >= $16                                                   THEN give_up('OTP01')
+      WHEN is_new AND least(version, event_sequence) <= forgotten_up_to()          THEN give_up('OTP02')
+      ELSE clock_millis() END,
     id
   FROM written WHERE on_record
 ),
@@ -110,9 +111,9 @@ answered AS (
   FROM written WHERE (done OR $5 = 1) AND on_record AND $4 #>> '{idempotency,id}' IS NOT NULL
   -- One that has had its day may still be there.
   ON CONFLICT (id) DO UPDATE SET
-    request = CASE WHEN kept.expires_at <= $2 THEN excluded.request END,
-    user_id = excluded.user_id, otp_id = excluded.otp_id, sealed = excluded.sealed, channel = excluded.channel,
-    created_at = excluded.created_at, code_expires_at = excluded.code_expires_at, expires_at = excluded.expires_at
+    request = excluded.request, user_id = excluded.user_id, otp_id = excluded.otp_id, sealed = excluded.sealed, channel = excluded.channel,
+    created_at = excluded.created_at, code_expires_at = excluded.code_expires_at,
+    expires_at = CASE WHEN kept.expires_at <= $2 THEN excluded.expires_at ELSE give_up('OTP02') END
 ),
 counted AS (
   INSERT INTO meters AS meter (key, empty_at)
@@ -123,7 +124,8 @@ counted AS (
   ORDER BY 1
   ON CONFLICT (key) DO UPDATE SET empty_at = (
     SELECT CASE WHEN meter.empty_at <= clock_micros() + (wanted ->> 'room')::bigint
-                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint END
+                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint
+                ELSE give_up('OTP02') END
     FROM jsonb_array_elements($4 -> 'meters') AS wanted WHERE wanted ->> 'key' = excluded.key)
 )
 SELECT last_verdict, to_json(sends)::text, locked_until, version FROM written

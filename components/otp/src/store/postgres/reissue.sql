@@ -63,7 +63,7 @@ put AS (
            ELSE $3 || jsonb_build_object('type', 'otp.limited.v1',
                                          'data', $3 -> 'data' || jsonb_build_object('reason', last_verdict)) END,
       event_sequence, channel, address, otp_id, version, sealed, created_at, expires_at),
-    CASE WHEN clock_millis() < $13 THEN clock_millis() END,
+    CASE WHEN clock_millis() < $13 THEN clock_millis() ELSE give_up('OTP01') END,
     id
   FROM written WHERE on_record
 ),
@@ -77,9 +77,9 @@ answered AS (
   FROM written WHERE (done OR $5 = 1) AND on_record AND $4 #>> '{idempotency,id}' IS NOT NULL
   -- One that has had its day may still be there.
   ON CONFLICT (id) DO UPDATE SET
-    request = CASE WHEN kept.expires_at <= $2 THEN excluded.request END,
-    user_id = excluded.user_id, otp_id = excluded.otp_id, sealed = excluded.sealed, channel = excluded.channel,
-    created_at = excluded.created_at, code_expires_at = excluded.code_expires_at, expires_at = excluded.expires_at
+    request = excluded.request, user_id = excluded.user_id, otp_id = excluded.otp_id, sealed = excluded.sealed, channel = excluded.channel,
+    created_at = excluded.created_at, code_expires_at = excluded.code_expires_at,
+    expires_at = CASE WHEN kept.expires_at <= $2 THEN excluded.expires_at ELSE give_up('OTP02') END
 ),
 counted AS (
   INSERT INTO meters AS meter (key, empty_at)
@@ -90,7 +90,8 @@ counted AS (
   ORDER BY 1
   ON CONFLICT (key) DO UPDATE SET empty_at = (
     SELECT CASE WHEN meter.empty_at <= clock_micros() + (wanted ->> 'room')::bigint
-                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint END
+                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint
+                ELSE give_up('OTP02') END
     FROM jsonb_array_elements($4 -> 'meters') AS wanted WHERE wanted ->> 'key' = excluded.key)
 )
 SELECT last_verdict, to_json(sends)::text, locked_until, version, channel FROM written

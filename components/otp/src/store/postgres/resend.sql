@@ -53,7 +53,7 @@ put AS (
            ELSE $3 || jsonb_build_object('type', 'otp.limited.v1',
                                          'data', $3 -> 'data' || jsonb_build_object('reason', last_verdict)) END,
       event_sequence, channel, address, otp_id, version, sealed, created_at, expires_at),
-    CASE WHEN clock_millis() < $11 THEN clock_millis() END,
+    CASE WHEN clock_millis() < $11 THEN clock_millis() ELSE give_up('OTP01') END,
     id
   FROM written WHERE on_record
 ),
@@ -66,7 +66,8 @@ counted AS (
   ORDER BY 1
   ON CONFLICT (key) DO UPDATE SET empty_at = (
     SELECT CASE WHEN meter.empty_at <= clock_micros() + (wanted ->> 'room')::bigint
-                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint END
+                THEN greatest(meter.empty_at, clock_micros()) + (wanted ->> 'share')::bigint
+                ELSE give_up('OTP02') END
     FROM jsonb_array_elements($4 -> 'meters') AS wanted WHERE wanted ->> 'key' = excluded.key)
 )
 SELECT last_verdict, to_json(sends)::text, locked_until, otp_id, version,

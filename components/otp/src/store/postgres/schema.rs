@@ -6,7 +6,7 @@ use otp_core::ports::Unavailable;
 
 /// The steps, oldest first. A step that has landed is never changed; the table `steps` names those that were
 /// taken. Each leaves what the version before it can still work with, for both run while the service is replaced.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     include_str!("../../../../../migrations/postgres/0001_clock.sql"),
     include_str!("../../../../../migrations/postgres/0002_users.sql"),
     include_str!("../../../../../migrations/postgres/0003_outbox.sql"),
@@ -15,6 +15,7 @@ const STEPS: [&str; 8] = [
     include_str!("../../../../../migrations/postgres/0006_destinations.sql"),
     include_str!("../../../../../migrations/postgres/0007_forgotten.sql"),
     include_str!("../../../../../migrations/postgres/0008_event_of_a_user.sql"),
+    include_str!("../../../../../migrations/postgres/0009_give_up.sql"),
 ];
 
 /// Takes the steps that are missing, all or none, and tells how far the server's clock is ahead of ours, in

@@ -219,6 +219,7 @@ fn with_kafka_events_wait_on_the_topic_while_the_database_is_away() {
     hand_over(&relay, &events);
     thread::sleep(Duration::from_secs(3));
     postgres.restart();
+    wait_until_ready(&relay);
     events.iter().for_each(|event| drop(ends_up(&relay, event, "delivered")));
     assert_eq!(inbox(&relay).len(), 51);
     assert_eq!(metric(&relay, "leases_lost_total"), 0.0, "nobody could say that he is alive");

@@ -87,7 +87,7 @@ fn shares_become(relays: &[&Relay], shares: &[f64]) -> Duration {
 /// Hands events over to relays in turn until told to stop; those that were accepted.
 fn load(urls: &[String], loading: &AtomicBool) -> BTreeSet<String> {
     let mut accepted = BTreeSet::new();
-    let clients: Vec<_> = urls.iter().map(|url| harness::Client::new(url)).collect();
+    let clients: Vec<_> = urls.iter().map(harness::Client::new).collect();
     for client in clients.iter().cycle() {
         if !loading.load(Ordering::Relaxed) {
             break;

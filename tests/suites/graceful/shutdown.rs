@@ -26,7 +26,7 @@ fn draining_for(seconds: u32) -> Service {
 fn begun(service: &Service, body: &str) -> Line {
     let mut line = Line::to(service.address());
     let whole = request("POST", "/generate-otp", body);
-    line.write(whole[..whole.len() - body.len()].as_bytes()).unwrap();
+    line.write(&whole.as_bytes()[..whole.len() - body.len()]).unwrap();
     line
 }
 
@@ -162,14 +162,14 @@ fn a_request_that_has_begun_to_arrive_is_answered() {
     let mut lines =
         [(used, 20), (Line::to(service.address()), 20), (Line::to(service.address()), whole.len() - 5)];
     for (line, cut) in &mut lines {
-        line.write(whole[..*cut].as_bytes()).unwrap();
+        line.write(&whole.as_bytes()[..*cut]).unwrap();
     }
     thread::sleep(Duration::from_millis(200));
     service.signal("TERM");
     eventually("no more connections", SOON, || TcpStream::connect(service.address()).is_err());
     thread::sleep(Duration::from_millis(500));
     for (line, cut) in &mut lines {
-        line.write(whole[*cut..].as_bytes()).unwrap();
+        line.write(&whole.as_bytes()[*cut..]).unwrap();
         let answer = line.answer().unwrap();
         assert_eq!((answer.status, answer.header("connection")), (201, "close"), "{answer:?}");
     }

@@ -59,7 +59,8 @@ fn every_metric_is_explained_and_every_explained_one_is_there() {
     harness::eventually("a delivery", crate::SOON, || families().contains("spin_otp_relay_delivered_total"));
     for name in families() {
         assert!(explained.contains(&name), "docs/operations.md does not explain {name}");
-        let base = ["_seconds", "_total", "_info", "_up", "_lag", "_waiting", "_dead", "_in_progress"];
+        let base =
+            ["_seconds", "_total", "_info", "_up", "_lag", "_waiting", "_dead", "_in_progress", "_owned"];
         assert!(base.iter().any(|end| name.ends_with(end)), "{name} says neither unit nor kind");
     }
     // Those that need something to go wrong.

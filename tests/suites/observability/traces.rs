@@ -49,6 +49,8 @@ fn delivered(collector: &Collector, trace: &str) -> Vec<Span> {
             .iter()
             .all(|name| spans.iter().any(|span| span.name == *name))
             && spans.iter().any(|span| span.kind == "server" && span.service == "spin-otp")
+            // It ends when the relay has answered, and is told of in its own time.
+            && spans.iter().any(|span| span.service == "spin-otp" && span.name == "POST")
     });
     of_trace(collector, trace)
 }

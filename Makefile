@@ -65,7 +65,8 @@ endif
 	STORE= CACHE= $(TEST) --test service
 	STORE= CACHE=redis $(TEST) --test service
 	STORE=postgres CACHE=redis $(TEST) --test service
-	$(TEST) --test relay
+	LEDGER= $(TEST) --test relay
+	LEDGER=postgres $(TEST) --test relay -- --skip kafka --skip postgres:: --skip several::
 	$(TEST) --test observability
 	STORE= $(TEST) --test pumping -- --nocapture
 	STORE=postgres $(TEST) --test pumping -- --nocapture
@@ -76,6 +77,7 @@ endif
 	STORE=postgres LEDGER=postgres $(TEST) --test failure -- --nocapture
 
 soak: component host servers ## The long checks: 10,000 model steps a store, twenty failure seeds, fuzzing
+	LEDGER=postgres $(TEST) --test relay
 	STORE=postgres CACHE= $(TEST) --test service
 	STORE= CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
 	STORE= CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture

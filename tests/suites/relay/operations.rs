@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Everything that can be set.
-const VARIABLES: [&str; 24] = [
+const VARIABLES: [&str; 25] = [
     "RELAY_LISTEN",
     "RELAY_TOKEN",
     "RELAY_ENCRYPTION_KEYS",

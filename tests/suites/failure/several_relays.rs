@@ -99,8 +99,7 @@ impl Pair {
 
     /// What is under way: in the outbox, on the topic, and among the deliveries.
     fn waiting(&self) -> [i64; 3] {
-        let outbox = rusqlite::Connection::open(self.service.database()).unwrap();
-        let outbox = outbox.query_row("SELECT count(*) FROM outbox", [], |row| row.get(0)).unwrap();
+        let outbox = self.service.sql().number("SELECT count(*) FROM outbox", &[]);
         let ledger = self.relays[0].ledger();
         let read = ledger.number("SELECT coalesce(sum(next), 0)::bigint FROM offsets");
         let published = i64::try_from(self.kafka.records("otp-events").len()).unwrap();

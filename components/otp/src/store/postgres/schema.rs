@@ -28,7 +28,8 @@ pub(super) async fn bring_up_to_date(address: &Address, connection: &Connection)
     if let Some(ahead) = clock_of_a_finished_schema(connection).await? {
         return Ok(ahead);
     }
-    // It may take longer than a request, and goes on when that has given up. So it is no request's connection.
+    // It may take longer than a statement of a request may. Spin lets it go on when the request has given up; the
+    // embedded host ends it, and the next request begins it again.
     let patient = address.connect(0).await?;
     query(&patient, &missing_steps(), &[]).await.map_err(unavailable)?;
     clock_of_a_finished_schema(connection)

@@ -22,6 +22,10 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 /// How long instances may go on after the last answer when the host stops.
 const INSTANCES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Threads for what may block: SQLite's statements, of which one writes at a time, and look-ups of names. In a burst
+/// more of them would only stand in each other's way; what finds none free waits for one.
+const MOST_BLOCKING_THREADS: usize = 64;
+
 /// Logs to standard error: what `RUST_LOG` asks for, or this host's own events from `info` up.
 pub(crate) fn log_to_stderr() {
     let default =
@@ -46,7 +50,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let granted = !manifest.component.sqlite_databases.is_empty();
     let database = granted.then(|| Database::in_folder(&state_dir).map(Arc::new)).transpose()?;
 
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_BLOCKING_THREADS)
+        .build()
+        .context("cannot start the runtime")?;
     runtime.block_on(async {
         // Bound before the component is compiled: a taken port is said at once.
         let listener = server::bind(&arguments.listen).await?;

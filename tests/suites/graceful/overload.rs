@@ -22,9 +22,8 @@ const RUSH: Duration = Duration::from_secs(6);
 /// not one after the other.
 const TOO_LONG: Duration = Duration::from_secs(6);
 
-/// Threads that a host may have: its own, and one for each of the 256 places inside, for in a burst each statement takes
-/// one for a moment. Those who wait for their turn to write, and those whose clients have left, hold none.
-const MOST_THREADS: usize = 300;
+/// Threads that a host may have: its own, and those that run SQLite's statements, however many wait for one.
+const MOST_THREADS: usize = 128;
 
 fn body() -> String {
     json!({ "mobileNumber": fresh_number() }).to_string()

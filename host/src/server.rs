@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
@@ -35,6 +35,10 @@ use wasmtime_wasi_http::{WasiBody, handler::ProxyHandler};
 
 /// Most bytes that hyper keeps for a connection in each direction: more than the longest head.
 const MAX_BUFFER: usize = 32 * 1024;
+
+/// Connections that the system takes in before the host does. Whoever finds no room is not told so: the client's own
+/// system tries again after a second.
+const BACKLOG: u32 = 1024;
 
 /// How long a connection may be idle.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -97,7 +101,7 @@ impl std::error::Error for Closed {}
 
 /// Listens there, or says what is in the way.
 pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    listen(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
             "{address} is taken; stop what listens there, or choose another with --listen \
              (LISTEN=127.0.0.1:3001 make run)"
@@ -105,6 +109,21 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
         _ => anyhow::Error::from(error)
             .context(format!("cannot listen on {address}; choose HOST:PORT with --listen")),
     })
+}
+
+/// Listens on the first address of that name that can be had.
+async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    let mut refused = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no address");
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of before, which the system still remembers, are no reason not to start again.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// Serves until the host is to stop, then lets the requests in flight end.
@@ -460,9 +479,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_named_with_the_way_out() {
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let error = bind(&address).await.unwrap_err().to_string();
         assert!(error.contains(&address) && error.contains("--listen"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_connections_is_taken_in_at_once() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let soon = Duration::from_millis(900);
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, soon).unwrap();
+        // More than the 128 of a listener that asks for nothing.
+        let connections: Vec<_> = (0..200).map(connect).collect();
+        assert_eq!(connections.len(), 200);
     }
 }

@@ -18,11 +18,21 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{
     fs::{File, TryLockError},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
+
+/// Connections that the system takes in before the relay does: each instance of a component begins one, and whoever
+/// finds no room tries again only after a second.
+const BACKLOG: u32 = 1024;
 
 /// How long the intake may go on after the end has begun.
 const INTAKE_DRAIN: Duration = Duration::from_secs(7);
@@ -46,8 +56,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         brokers::tls(&arguments.kafka)?;
     }
 
-    let listener = TcpListener::bind(arguments.listen)
-        .await
+    let listener = listen(arguments.listen)
         .with_context(|| format!("RELAY_LISTEN: cannot listen on {}", arguments.listen))?;
     let shared = arguments.state.database()?.is_some();
     let _alone = if shared { None } else { Some(alone(&arguments.state.state_dir)?) };
@@ -146,6 +155,15 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         Some(ended) => ended?.context("the relay cannot go on"),
         None => Ok(()),
     }
+}
+
+/// Listens there.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of before, which the system still remembers, are no reason not to start again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Makes sure that no other relay delivers from this folder: two would send everything twice. The lock goes

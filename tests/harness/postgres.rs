@@ -10,9 +10,10 @@ use postgres::{Client, NoTls, error::SqlState};
 use std::{
     collections::HashMap,
     fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
@@ -244,10 +245,9 @@ fn spawn(address: &str, folder: &Path) -> Process {
 /// A new cluster, made once and copied for each server: that takes a tenth of the time.
 fn template() -> PathBuf {
     let version = output_of(Command::new(program("postgres")).arg("--version"));
-    let version: String =
-        version.chars().filter(|letter| letter.is_ascii_digit() || *letter == '.').collect();
+    let version = version.split_whitespace().nth(2).unwrap();
     let cache = repository().join(".cache");
-    let template = cache.join(format!("postgres-{version}"));
+    let template = cache.join(format!("postgres-{version}-one-database"));
     if template.exists() {
         return template;
     }
@@ -266,15 +266,31 @@ fn template() -> PathBuf {
         output_of(Command::new("chmod").arg("644").arg(&password));
     }
     output_of(&mut command);
+    keep_one_database(&data);
     fs::create_dir_all(&cache).unwrap();
     // Under a name of its own first, so that nobody takes a part for the whole.
-    let half = cache.join(format!("postgres-{version}.{}", std::process::id()));
+    let half = cache.join(format!("postgres-half.{}", std::process::id()));
     output_of(Command::new("cp").arg("-a").arg(&data).arg(&half));
     if fs::rename(&half, &template).is_err() {
         // Somebody else was quicker.
         let _ = fs::remove_dir_all(&half);
     }
     template
+}
+
+/// Takes out of a new cluster what only new databases are made of: two thirds of its nine hundred files, and of the time
+/// to copy them.
+fn keep_one_database(data: &Path) {
+    let mut command = as_its_user(&program("postgres"));
+    command.arg("--single").arg("-D").arg(data).args(["-c", "fsync=off", "-c", "exit_on_error=on", DATABASE]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(data);
+    let mut server = command.spawn().unwrap();
+    // One statement a line.
+    let statements = b"UPDATE pg_database SET datistemplate = false\n\
+        DROP DATABASE template0\n\
+        DROP DATABASE template1\n";
+    server.stdin.take().unwrap().write_all(statements).unwrap();
+    assert!(server.wait().unwrap().success(), "a new cluster cannot be made smaller");
 }
 
 /// PostgreSQL refuses to run as root; its package brings a user that it runs as.

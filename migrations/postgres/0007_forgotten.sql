@@ -8,4 +8,8 @@ CREATE TABLE forgotten (
 INSERT INTO forgotten (id, up_to) VALUES (0, 0);
 
 -- As it is at this very moment, also inside of a statement that began before an erasure and had to wait for it.
-CREATE FUNCTION forgotten_up_to() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT up_to FROM forgotten'
+CREATE FUNCTION forgotten_up_to() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $forgotten_up_to$
+BEGIN
+  RETURN (SELECT up_to FROM forgotten);
+END
+$forgotten_up_to$

@@ -74,7 +74,7 @@ written AS (
       FROM (
         SELECT at, CASE
           -- By one that this has waited for: what it has used up refuses nobody who asked for the same.
-          WHEN is_answered($4 #>> '{idempotency,id}', $2) THEN 'answered'
+          WHEN $4 #>> '{idempotency,id}' IS NOT NULL AND is_answered($4 #>> '{idempotency,id}', $2) THEN 'answered'
           WHEN known.locked_until > $2 THEN 'number_locked'
           WHEN $6 > 0 AND (SELECT count(*) FROM unnest(known.sends) AS send WHERE send > at - $7 AND send <= at) >= $6
             THEN 'rate_limited'

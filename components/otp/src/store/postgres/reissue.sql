@@ -37,7 +37,7 @@ written AS (
           OR known.refused_at NOT BETWEEN $2 - $7 + 1 AND $2 + $7) AS says
       FROM (
         SELECT at, CASE
-          WHEN is_answered($4 #>> '{idempotency,id}', $2) THEN 'answered'
+          WHEN $4 #>> '{idempotency,id}' IS NOT NULL AND is_answered($4 #>> '{idempotency,id}', $2) THEN 'answered'
           WHEN known.mobile_number <> $1 THEN 'not_found'
           WHEN known.locked_until > $2   THEN 'number_locked'
           WHEN $6 > 0 AND (SELECT count(*) FROM unnest(known.sends) AS send WHERE send > at - $7 AND send <= at) >= $6

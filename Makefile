@@ -94,7 +94,7 @@ servers:
 	@scripts/test-servers.sh
 
 bench: component host servers ## Measure the calls of services that are started for it
-	@target/release/spin-otp-bench
+	@TMPDIR=$${TMPDIR:-/tmp} target/release/spin-otp-bench
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -3,6 +3,7 @@
 use crate::{
     address::{port, unused_address},
     certificate::Certificate,
+    folder::temporary_folder,
     process::{INSTALL_HINT, Process, output_of},
     service::repository,
 };
@@ -87,7 +88,7 @@ impl Postgres {
     }
 
     fn start_with(certify: impl FnOnce(&Path) -> Option<Certificate>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         Self::on(folder.path().to_owned(), Some(folder), certify)
     }
 
@@ -251,7 +252,7 @@ fn template() -> PathBuf {
     if template.exists() {
         return template;
     }
-    let aside = tempfile::tempdir().unwrap();
+    let aside = temporary_folder();
     if is_root() {
         output_of(Command::new("chown").arg("postgres:postgres").arg(aside.path()));
     }

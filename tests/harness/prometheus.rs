@@ -3,6 +3,7 @@
 use crate::{
     address::unused_address,
     client::Client,
+    folder::temporary_folder,
     process::{INSTALL_HINT, Process},
 };
 use serde_json::Value;
@@ -30,7 +31,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Asks `target`, a `host:port`, for its metrics every second, as `job`, and evaluates these rules.
     pub fn scraping(target: &str, job: &str, rules: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let configuration = folder.path().join("prometheus.yml");
         let rules = fs::canonicalize(rules).unwrap();
         let text = format!(

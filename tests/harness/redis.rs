@@ -2,6 +2,7 @@
 
 use crate::{
     address::{port, unused_address},
+    folder::temporary_folder,
     process::{INSTALL_HINT, Process},
 };
 use redis::{Commands, Connection};
@@ -32,7 +33,7 @@ impl Redis {
     }
 
     fn start_with(password: Option<String>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let address = unused_address();
         let process = spawn(&address, password.as_deref(), &folder);
         let mut redis = Self { process, address, password, folder };

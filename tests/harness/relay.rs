@@ -3,6 +3,7 @@
 use crate::{
     address::{port, unused_address},
     client::Client,
+    folder::temporary_folder,
     ledger::Ledger,
     postgres::Postgres,
     process::{Process, forget_variables},
@@ -88,7 +89,7 @@ impl RelayBuilder {
 
     /// Starts a relay that has to end by itself: how it ended, and all that it printed.
     pub fn refused(&self) -> (ExitStatus, String) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let mut command = self.command(&unused_address(), folder.path());
         command.current_dir(folder.path());
         let mut process = Process::spawn(&mut command, &folder.path().join("log"), BUILD_HINT);

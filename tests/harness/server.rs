@@ -1,6 +1,6 @@
 //! What is the same for every program of this repository that serves HTTP.
 
-use crate::{address::unused_address, client::Client, process::Process};
+use crate::{address::unused_address, client::Client, folder::temporary_folder, process::Process};
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -44,7 +44,7 @@ pub struct Server<P> {
 
 impl<P: Program> Server<P> {
     pub(crate) fn launch(program: P) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let address = program.own_address().map_or_else(unused_address, str::to_owned);
         let process = spawn(&program, &address, folder.path());
         let mut server = Self { process, address, program, folder };

@@ -2,6 +2,7 @@
 
 use crate::{
     client::Client,
+    folder::temporary_folder,
     postgres::Postgres,
     process::forget_variables,
     redis::Redis,
@@ -84,7 +85,7 @@ impl Builder {
         }
         if store() == Store::Postgres && !self.sets("postgres_endpoint") {
             let state = self.state.clone().unwrap_or_else(|| {
-                let folder = self.folder.insert(Arc::new(tempfile::tempdir().unwrap()));
+                let folder = self.folder.insert(Arc::new(temporary_folder()));
                 folder.path().join("state")
             });
             let postgres = Postgres::in_folder(&state.join("postgres"));

@@ -3,6 +3,7 @@
 use crate::{
     address::{port, unused_address},
     certificate::Certificate,
+    folder::temporary_folder,
     process::{INSTALL_HINT, Process},
     service::repository,
 };
@@ -62,7 +63,7 @@ impl MailServer {
     }
 
     fn start(mode: Mode, login: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         fs::create_dir(folder.path().join("messages")).unwrap();
         let certificate = Certificate::make(folder.path());
         let address = unused_address();

@@ -7,7 +7,8 @@ use crate::{
     keys::Keys,
 };
 use harness::{
-    Client, Kafka, Postgres, Redis, Relay, Response, Service, eventually, repository, unused_address,
+    Client, Kafka, Postgres, Redis, Relay, Response, Service, eventually, repository, temporary_folder,
+    unused_address,
 };
 use serde_json::{Value, json};
 use std::{
@@ -179,7 +180,7 @@ fn the_cache_starts_as_it_is_told_to_and_asks_for_its_password() {
     let port = address.rsplit_once(':').unwrap().1;
     // At its own port there may be somebody else's.
     let script = script.replace("appendonly no", &format!("appendonly no\\nport {port}"));
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let mut redis = Command::new(shell)
         .args([option, &script])
         .envs(environment(service))

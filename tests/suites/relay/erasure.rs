@@ -6,7 +6,7 @@ use crate::{
     kafka::{Topics, ready, wait_until_ready},
     keys_of, metric, metric_becomes, replay, requests_reach, shown, text,
 };
-use harness::{Relay, SmsProvider, eventually};
+use harness::{Relay, SmsProvider, eventually, temporary_folder};
 use serde_json::{Value, json};
 use std::{slice::from_ref, time::Duration};
 
@@ -320,7 +320,7 @@ fn copies_that_sqlite_has_left_between_rows_go_as_well() {
 
 #[test]
 fn a_ledger_of_an_older_relay_is_taken_over_with_all_that_it_holds() {
-    let state = tempfile::tempdir().unwrap();
+    let state = temporary_folder();
     let ledger = rusqlite::Connection::open(state.path().join("ledger.db")).unwrap();
     ledger.execute_batch("PRAGMA journal_mode = WAL; PRAGMA secure_delete = OFF").unwrap();
     ledger.execute_batch(include_str!("../../../migrations/relay/0001_ledger.sql")).unwrap();

@@ -4,7 +4,7 @@ use crate::{
     GENERATED, LOCKED, Otp, RESENT, SOON, TOKEN, VERIFIED, brought_by, dead_letters, ends_up, hand_over,
     hand_over_one, id, ids, inbox, metric, post, requests_reach, text, webhook_table,
 };
-use harness::{Relay, RelayBuilder, SmsProvider, eventually};
+use harness::{Relay, RelayBuilder, SmsProvider, eventually, temporary_folder};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -121,7 +121,7 @@ fn a_value_that_cannot_be_one_ends_the_start_and_is_named() {
 
 #[test]
 fn a_mistake_ends_the_start_and_is_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "no folder, no TOML").unwrap();
     let file = file.to_str().unwrap();
@@ -144,7 +144,7 @@ fn a_mistake_ends_the_start_and_is_named() {
 
 #[test]
 fn a_mistake_about_kafka_ends_the_start_whether_the_brokers_are_there_or_not() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let file = folder.path().join("file");
     std::fs::write(&file, "no certificate").unwrap();
     let brokers = ("KAFKA_BROKERS", "127.0.0.1:1");
@@ -533,7 +533,7 @@ fn an_address_in_use_or_a_ledger_of_another_program_is_said() {
     let second = Relay::builder().env("RELAY_LISTEN", first.address());
     let (status, said) = second.refused();
     assert!(!status.success() && said.contains("RELAY_LISTEN") && said.contains(first.address()), "{said}");
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     std::fs::write(folder.path().join("ledger.db"), "this is no database ".repeat(500)).unwrap();
     let (status, said) = Relay::builder().state(folder.path()).refused();
     assert!(!status.success() && said.contains("ledger.db"), "{said}");

@@ -1,7 +1,7 @@
 //! Who may call: API keys and their scopes.
 
 use crate::{api_key, bearer, files_below, holds, other_than, outbox};
-use harness::{Client, Response, Service, number, unused_address};
+use harness::{Client, Response, Service, number, temporary_folder, unused_address};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -124,7 +124,7 @@ fn a_scope_opens_its_own_calls_and_no_others() {
 #[test]
 fn two_keys_of_one_name_are_both_good_until_one_is_taken_away() {
     let (old, new) = (api_key("shop", "send", KEY), api_key("shop", "send", OTHER_KEY));
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let number = number();
     let statuses = |entries: &[String]| {
         let service = with_keys(entries).state(folder.path()).start();

@@ -1,7 +1,7 @@
 //! Requests that meet in the database at the same moment: whichever it is, each is as if it were alone.
 
 use crate::bearer;
-use harness::{Client, Response, Service, at_once, number, unused_address};
+use harness::{Client, Response, Service, at_once, number, temporary_folder, unused_address};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ fn statuses<'a>(answers: impl IntoIterator<Item = &'a Response>) -> BTreeMap<u16
 #[test]
 fn the_database_lets_exactly_as_many_through_as_a_meter_says() {
     for (limit, code) in [("client_rate_limit", "rate_limited"), ("global_rate_limit", "rate_limited")] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let hosts = at_once(2, |_| without_cache().variable(limit, "7/3600").state(folder.path()).start());
         let clients: Vec<_> = hosts.iter().map(Service::client).collect();
         let answers = at_once(40, |index| clients[index % 2].try_generate(&number()));
@@ -61,7 +61,7 @@ fn with_two_meters_at_once_the_smaller_one_decides_and_the_other_charges_for_no_
 
 #[test]
 fn of_one_key_for_two_numbers_at_once_one_number_has_it_and_the_other_hears_so() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let hosts = at_once(2, |_| Service::builder().without_limits().state(folder.path()).start());
     for round in 0..10 {
         let (numbers, key) = ([number(), number()], format!("round-{round}"));
@@ -132,7 +132,7 @@ fn while_a_number_is_erased_again_and_again_its_codes_and_events_only_ever_grow(
 #[test]
 fn whatever_meets_nobody_hears_that_the_service_failed() {
     let nobody = format!("http://{}", unused_address());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let hosts = at_once(2, |_| {
         without_cache()
             .variable("client_rate_limit", "1000000/1")

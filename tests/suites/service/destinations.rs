@@ -1,7 +1,7 @@
 //! Where codes go: countries, ranges, and the guard against pumping.
 
 use crate::outbox_of;
-use harness::{Builder, Client, Response, Service, at_once, eventually, number};
+use harness::{Builder, Client, Response, Service, at_once, eventually, number, temporary_folder};
 use serde_json::json;
 use std::{
     cell::Cell,
@@ -55,7 +55,7 @@ fn codes_go_to_no_range_that_is_blocked() {
 
 #[test]
 fn who_has_a_code_already_may_use_it_wherever_codes_go_by_now() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let number = number();
     let before = Service::builder().without_limits().state(folder.path()).start();
     let codes = [GERMAN, &number].map(|number| before.client().generate(number)["otp"].clone());
@@ -173,7 +173,7 @@ fn a_range_that_is_sent_much_and_verifies_nothing_is_suspended_for_a_while() {
 
 #[test]
 fn a_flood_is_suspended_by_one_event_whoever_finds_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let services = at_once(2, |_| guarded(3_600).state(folder.path()).start());
     let clients: Vec<_> = services.iter().map(Service::client).collect();
     eventually("the suspension", SOON, || {
@@ -255,7 +255,7 @@ fn the_guard_can_be_switched_off() {
 
 #[test]
 fn a_suspension_ends_when_the_guard_is_switched_off() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let service = guarded(3_600).state(folder.path()).start();
     let next = block("+14155550000");
     pump(&service.client(), &next);

@@ -1,7 +1,7 @@
 //! What each request leaves for others to act on, and how it gets to the relay.
 
 use crate::{now, outbox};
-use harness::{Client, Relay, Service, Store, at_once, eventually, number, unused_address};
+use harness::{Client, Relay, Service, Store, at_once, eventually, number, temporary_folder, unused_address};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -254,7 +254,7 @@ fn what_somebody_has_claimed_is_left_to_it_for_a_moment_and_no_longer() {
 
 #[test]
 fn two_hosts_share_one_outbox() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let address = unused_address();
     let relay = relay_at(&address);
     let hosts = [0, 1].map(|_| with_relay_at(&address).state(folder.path()).start());

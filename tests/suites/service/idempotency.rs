@@ -2,7 +2,8 @@
 
 use crate::{api_key, bearer, files_below, other_than, outbox, suspend, ten_digits};
 use harness::{
-    Builder, Client, Redis, Response, Service, at_once, eventually, number, unused_address, with_redis,
+    Builder, Client, Redis, Response, Service, at_once, eventually, number, temporary_folder, unused_address,
+    with_redis,
 };
 use serde_json::{Value, json};
 use std::{path::Path, thread, time::Duration};
@@ -270,7 +271,7 @@ fn two_on(folder: &Path, redis: Option<&Redis>, builder: &Builder) -> [Service; 
 
 #[test]
 fn of_16_at_once_with_one_key_one_happens_and_all_hear_of_it() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let redis = with_redis().then(Redis::start);
     let limited = Service::builder().variable("rate_limit_requests", "1").variable("pumping_guard", "false");
     let services = two_on(folder.path(), redis.as_ref(), &limited);
@@ -304,7 +305,7 @@ fn of_16_at_once_with_one_key_one_happens_and_all_hear_of_it() {
 
 #[test]
 fn of_16_regenerations_at_once_with_one_key_one_happens() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let redis = with_redis().then(Redis::start);
     let services = two_on(folder.path(), redis.as_ref(), &Service::builder().without_limits());
     for _ in 0..5 {

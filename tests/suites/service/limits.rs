@@ -3,6 +3,7 @@
 use crate::{now, outbox_of};
 use harness::{
     Client, Parameter, Redis, Response, Service, Statements, at_once, bulk_number, eventually, number,
+    temporary_folder,
 };
 use otp_core::{SendLimit, SendWindow, Timestamp};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -71,7 +72,7 @@ fn of_thirty_requests_at_once_as_many_pass_as_the_limit_says() {
 
 #[test]
 fn services_that_share_a_database_share_the_limit() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     // With a Redis of its own each, where the suite runs with Redis: the database decides.
     let services = at_once(2, |_| limited(5, 600).state(folder.path()).start());
     let clients: Vec<_> = services.iter().map(Service::client).collect();
@@ -231,7 +232,7 @@ fn zero_is_no_limit_and_nothing_is_said_of_one() {
 
 #[test]
 fn the_limit_can_be_lowered_and_raised_and_switched_off() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let number = number();
     let sent = |requests, tries| {
         let service = limited(requests, 600).state(folder.path()).start();

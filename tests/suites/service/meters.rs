@@ -1,7 +1,7 @@
 //! Limits of a client, of an API key, and of everybody together.
 
 use crate::{files_below, holds, limits::wait_is_true};
-use harness::{Builder, Client, Redis, Response, Service, at_once, eventually, number};
+use harness::{Builder, Client, Redis, Response, Service, at_once, eventually, number, temporary_folder};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{
@@ -222,7 +222,7 @@ fn a_number_is_sent_its_second_code_by_whoever_counts() {
 
 #[test]
 fn services_that_share_a_store_share_the_limits() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let redis = harness::with_redis().then(Redis::start);
     let endpoint = redis.as_ref().map_or_else(String::new, Redis::endpoint);
     let services = at_once(2, |_| {

@@ -2,8 +2,8 @@
 
 use crate::{api_key, bearer};
 use harness::{
-    Builder, Client, Redis, Relay, RelayBuilder, Service, at_once, eventually, number, unused_address,
-    with_redis,
+    Builder, Client, Redis, Relay, RelayBuilder, Service, at_once, eventually, number, temporary_folder,
+    unused_address, with_redis,
 };
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
@@ -77,7 +77,7 @@ fn all_can_be_given_again(host: &Service, made: &[Made]) {
 
 #[test]
 fn encryption_keys_rotate_step_by_step_while_codes_live() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let redis = with_redis().then(Redis::start);
     let common = Common { state: folder.path(), redis: redis.as_ref() };
 
@@ -117,7 +117,7 @@ fn encryption_keys_rotate_step_by_step_while_codes_live() {
 
 #[test]
 fn a_retry_hears_the_same_answer_across_a_rotation_as_long_as_the_key_is_there() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let redis = with_redis().then(Redis::start);
     let common = Common { state: folder.path(), redis: redis.as_ref() };
     let number = number();
@@ -138,7 +138,7 @@ fn a_retry_hears_the_same_answer_across_a_rotation_as_long_as_the_key_is_there()
 
 #[test]
 fn api_keys_rotate_while_both_are_in_use() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let redis = with_redis().then(Redis::start);
     let common = Common { state: folder.path(), redis: redis.as_ref() };
     let (old, new) = (api_key("shop", "send+verify", "old key"), api_key("shop", "send+verify", "new key"));
@@ -171,7 +171,7 @@ fn api_keys_rotate_while_both_are_in_use() {
 
 #[test]
 fn the_relay_opens_every_code_of_a_rotation() {
-    let (folder, ledger) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, ledger) = (temporary_folder(), temporary_folder());
     let redis = with_redis().then(Redis::start);
     let common = Common { state: folder.path(), redis: redis.as_ref() };
     let address = unused_address();

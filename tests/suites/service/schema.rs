@@ -1,7 +1,7 @@
 //! Migrations, whichever database it is.
 
 use crate::now;
-use harness::{Parameter, Service, Sql, Statements, at_once, migrations, number, store};
+use harness::{Parameter, Service, Sql, Statements, at_once, migrations, number, store, temporary_folder};
 use std::cell::Cell;
 
 /// How many steps were taken.
@@ -14,7 +14,7 @@ fn taken(service: &Service) -> usize {
 #[test]
 fn services_that_start_together_on_an_empty_database_agree() {
     for _ in 0..3 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temporary_folder();
         let services = at_once(3, |_| Service::builder().state(folder.path()).start());
         let clients: Vec<_> = services.iter().map(Service::client).collect();
         // Sixty requests at once, each the first of some instance.
@@ -31,7 +31,7 @@ fn services_that_start_together_on_an_empty_database_agree() {
 
 #[test]
 fn a_database_that_a_newer_version_has_brought_further_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let first = Service::builder().state(folder.path()).start();
     first.client().generate(&number());
     let further = Sql::either("PRAGMA user_version = 99", "INSERT INTO steps (step) VALUES (99)");

@@ -1,6 +1,6 @@
 //! SQLite's file. These have one, also where the suites run on Postgres.
 
-use harness::{Builder, Service, Sql, Store, migrations, number};
+use harness::{Builder, Service, Sql, Store, migrations, number, temporary_folder};
 use std::time::{Duration, Instant};
 
 /// A service on SQLite, whatever the others are on.
@@ -15,7 +15,7 @@ fn tables(database: &Sql) -> Vec<String> {
 
 #[test]
 fn every_step_is_one_statement_and_the_service_takes_them_all() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let by_hand = Sql::sqlite(&folder.path().join("by_hand.db"));
     let steps = migrations(Store::Sqlite);
     for step in &steps {
@@ -32,7 +32,7 @@ fn every_step_is_one_statement_and_the_service_takes_them_all() {
 
 #[test]
 fn a_file_that_is_no_database_is_not_ready_and_not_touched() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temporary_folder();
     let file = folder.path().join("sqlite_db.db");
     let garbage = "this is no database ".repeat(500);
     std::fs::write(&file, &garbage).unwrap();

@@ -1,7 +1,7 @@
 //! `uniform_responses`: nobody can tell a known number from an unknown one, not even by a watch.
 
 use crate::{delivered, other_than, outbox, suspend};
-use harness::{Builder, Client, Response, Service, bulk_number, number};
+use harness::{Builder, Client, Response, Service, bulk_number, number, temporary_folder};
 use otp_seal::KeyRing;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Instant};
@@ -261,7 +261,7 @@ fn what_is_left_of_the_callers_own_limit_does_not_tell() {
         ("/verify-otp", "used"),
     ] {
         let statuses = ["known", state].map(|state| {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = temporary_folder();
             // Brought there without the limit, and asked with it.
             let sends = if state == "limited" { "2" } else { "100" };
             let limits = uniform().variable("rate_limit_requests", sends).state(folder.path());

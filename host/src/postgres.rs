@@ -13,7 +13,6 @@
 
 #![allow(clippy::result_large_err, reason = "the interface's error holds all that PostgreSQL says")]
 
-mod calendar;
 mod numeric;
 mod pool;
 mod range;

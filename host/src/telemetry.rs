@@ -11,35 +11,19 @@
 //! argument, for there may be a phone number in it.
 
 use crate::server::masked;
-use anyhow::{Context as _, Result, bail};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use opentelemetry::{
-    Context, Key, KeyValue, Value,
+    Context, KeyValue, Value,
     propagation::{Extractor, TextMapPropagator},
-    trace::{
-        Span as _, SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, Tracer, TracerProvider as _,
-    },
+    trace::{Span as _, SpanContext, SpanKind, Status, TraceContextExt, TraceFlags, Tracer},
 };
-use opentelemetry_otlp::{Protocol, WithExportConfig};
-use opentelemetry_sdk::{
-    Resource,
-    error::{OTelSdkError, OTelSdkResult},
-    propagation::TraceContextPropagator,
-    trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter},
-};
+use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracer};
+use otlp_traces::Traces;
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
-use tokio::runtime::Handle;
 use wasmtime::{AsContextMut, component::GuestTaskId};
-
-/// How long the last spans may take when the host ends.
-const LAST: Duration = Duration::from_secs(2);
 
 /// The one route that there is, as the manifest has it.
 const ROUTE: &str = "/...";
@@ -49,109 +33,24 @@ static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// What sends spans, if they are wanted.
 #[derive(Debug)]
-pub(crate) struct Telemetry(Option<SdkTracerProvider>);
+pub(crate) struct Telemetry(Option<Traces>);
 
 impl Telemetry {
-    /// Begins as the `OTEL_…` variables say, for the application of this name. What is wrong with them is said,
-    /// and costs the traces only.
+    /// Begins as the `OTEL_…` variables say, for the application of this name.
     pub(crate) fn start(application: &str) -> Self {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        if !is_wanted(&variable) {
-            return Self(None);
+        // Another part of the host may have chosen it already, and there is only this one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let traces = Traces::start(application, env!("CARGO_PKG_VERSION"));
+        if let Some(traces) = &traces {
+            let _ = TRACER.set(traces.tracer("spin-otp-host"));
         }
-        match provider(&variable, application) {
-            Ok(provider) => {
-                let _ = TRACER.set(provider.tracer("spin-otp-host"));
-                Self(Some(provider))
-            }
-            Err(error) => {
-                tracing::warn!("no traces are sent: {error:#}");
-                Self(None)
-            }
-        }
+        Self(traces)
     }
 
-    /// Sends what is left, unless that takes long.
+    /// Sends what is left.
     pub(crate) async fn end(self) {
-        let Some(provider) = self.0 else { return };
-        // It blocks, and the sending itself is done on this runtime.
-        let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST)).await;
-        if !matches!(ended, Ok(Ok(()))) {
-            tracing::debug!("the last traces were not sent");
-        }
-    }
-}
-
-/// Whether spans are to be sent, by the variables of the OpenTelemetry specification.
-fn is_wanted(variable: &impl Fn(&str) -> Option<String>) -> bool {
-    let endpoints = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-    endpoints.into_iter().any(|name| variable(name).is_some())
-        && !variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        && variable("OTEL_TRACES_EXPORTER").is_none_or(|value| value != "none")
-}
-
-fn provider(variable: &impl Fn(&str) -> Option<String>, application: &str) -> Result<SdkTracerProvider> {
-    for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
-        match variable(name).as_deref() {
-            None => {}
-            Some("http/protobuf") => break,
-            Some(other) => bail!(
-                "{name} is {other:?}; set it to http/protobuf, and the endpoint to where the collector takes \
-                 that (port 4318, as a rule)"
-            ),
-        }
-    }
-    // Another part of the host may have chosen it already, and there is only this one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_protocol(Protocol::HttpBinary)
-        .build()
-        .context("check OTEL_EXPORTER_OTLP_ENDPOINT and the variables beside it")?;
-    let resource =
-        || Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
-    let unnamed = |name: &Value| name.as_str().starts_with("unknown_service");
-    let resource = match resource().build() {
-        named if !named.get_ref(&Key::new("service.name")).is_none_or(unnamed) => named,
-        _ => resource().with_service_name(application.to_owned()).build(),
-    };
-    let exporter = OnRuntime {
-        exporter: Arc::new(exporter),
-        runtime: Handle::current(),
-        failing: AtomicBool::new(false),
-    };
-    // Samples, queues and batches as the standard's variables say.
-    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
-}
-
-/// Sends on the runtime, which the thread that gathers spans is no part of, and says once that it fails.
-#[derive(Debug)]
-struct OnRuntime {
-    exporter: Arc<opentelemetry_otlp::SpanExporter>,
-    runtime: Handle,
-    failing: AtomicBool,
-}
-
-impl SpanExporter for OnRuntime {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let exporter = Arc::clone(&self.exporter);
-        let sent = self.runtime.spawn(async move { exporter.export(batch).await }).await;
-        let sent = sent.unwrap_or(Err(OTelSdkError::AlreadyShutdown));
-        let was_failing = self.failing.swap(sent.is_err(), Ordering::Relaxed);
-        match &sent {
-            Err(error) if !was_failing => tracing::warn!(
-                "traces cannot be sent and are dropped until they can; check OTEL_EXPORTER_OTLP_ENDPOINT and the \
-                 collector: {error}"
-            ),
-            Ok(()) if was_failing => tracing::info!("traces are sent again"),
-            _ => {}
-        }
-        sent
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        if let Some(exporter) = Arc::get_mut(&mut self.exporter) {
-            exporter.set_resource(resource);
+        if let Some(traces) = self.0 {
+            traces.end().await;
         }
     }
 }
@@ -328,22 +227,6 @@ impl Extractor for Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn traces_are_sent_where_somebody_says_where_to() {
-        let wanted = |set: &[(&str, &str)]| {
-            is_wanted(&|name| {
-                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-            })
-        };
-        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
-        assert!(!wanted(&[]));
-        assert!(!wanted(&[("OTEL_SERVICE_NAME", "otp")]));
-        assert!(wanted(&[endpoint]));
-        assert!(wanted(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")]));
-        assert!(!wanted(&[endpoint, ("OTEL_SDK_DISABLED", "true")]));
-        assert!(!wanted(&[endpoint, ("OTEL_TRACES_EXPORTER", "none")]));
-    }
 
     #[test]
     fn of_a_statement_only_its_first_word_is_shown() {

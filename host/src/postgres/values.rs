@@ -3,11 +3,11 @@
 
 use super::{
     bindings::postgres::{Column, DbDataType, DbValue, Error, Interval, ParameterValue},
-    calendar::{Date, Instant, Time, Timestamp},
     numeric::Numeric,
     range::Range,
 };
 use bytes::{Buf, BufMut, BytesMut};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 /// What becomes of a value that cannot be sent or read.
@@ -32,10 +32,15 @@ fn parameter(value: ParameterValue) -> Result<Parameter, String> {
         ParameterValue::Floating64(value) => Box::new(value),
         ParameterValue::Str(value) => Box::new(value),
         ParameterValue::Binary(value) => Box::new(value),
-        ParameterValue::Date(value) => Box::new(Date::new(value)?),
-        ParameterValue::Time(value) => Box::new(Time::new(value)?),
-        ParameterValue::Datetime(value) => Box::new(Timestamp::new(value)?),
-        ParameterValue::Timestamp(seconds) => Box::new(Instant::new(seconds)?),
+        ParameterValue::Date(value) => Box::new(date(value)?),
+        ParameterValue::Time(value) => Box::new(time(value)?),
+        ParameterValue::Datetime((year, month, day, hour, minute, second, nanos)) => {
+            Box::new(NaiveDateTime::new(date((year, month, day))?, time((hour, minute, second, nanos))?))
+        }
+        ParameterValue::Timestamp(seconds) => Box::new(
+            DateTime::from_timestamp_secs(seconds)
+                .ok_or_else(|| format!("invalid epoch timestamp {seconds}"))?,
+        ),
         ParameterValue::Uuid(value) => Box::new(Uuid::parse(&value)?),
         ParameterValue::Jsonb(value) => Box::new(Json::parse(value)?),
         ParameterValue::Decimal(value) => Box::new(Numeric::parse(&value)?),
@@ -57,6 +62,26 @@ fn parameter(value: ParameterValue) -> Result<Parameter, String> {
         ParameterValue::Interval(value) => Box::new(value),
         ParameterValue::DbNull => Box::new(Null),
     })
+}
+
+fn date((year, month, day): (i32, u8, u8)) -> Result<NaiveDate, String> {
+    NaiveDate::from_ymd_opt(year, month.into(), day.into())
+        .ok_or_else(|| format!("invalid date y={year}, m={month}, d={day}"))
+}
+
+fn time((hour, minute, second, nanos): (u8, u8, u8, u32)) -> Result<NaiveTime, String> {
+    NaiveTime::from_hms_nano_opt(hour.into(), minute.into(), second.into(), nanos)
+        .ok_or_else(|| format!("invalid time {hour}:{minute}:{second}:{nanos}"))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "months and days are below 32")]
+fn of_date(date: NaiveDate) -> (i32, u8, u8) {
+    (date.year(), date.month() as u8, date.day() as u8)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "hours, minutes and seconds are below 60")]
+fn of_time(time: NaiveTime) -> (u8, u8, u8, u32) {
+    (time.hour() as u8, time.minute() as u8, time.second() as u8, time.nanosecond())
 }
 
 /// The columns of a statement.
@@ -110,12 +135,14 @@ fn value(row: &tokio_postgres::Row, index: usize) -> Result<DbValue, tokio_postg
         Type::FLOAT8 => read(row, index, DbValue::Floating64),
         Type::TEXT | Type::VARCHAR | Type::BPCHAR => read(row, index, DbValue::Str),
         Type::BYTEA => read(row, index, DbValue::Binary),
-        Type::DATE => read(row, index, |Date(date)| DbValue::Date(date)),
-        Type::TIME => read(row, index, |Time(time)| DbValue::Time(time)),
+        Type::DATE => read(row, index, |read| DbValue::Date(of_date(read))),
+        Type::TIME => read(row, index, |read| DbValue::Time(of_time(read))),
         // As with Spin, one with a time zone is announced as this and cannot be read: cast it.
-        Type::TIMESTAMP | Type::TIMESTAMPTZ => {
-            read(row, index, |Timestamp(timestamp)| DbValue::Datetime(timestamp))
-        }
+        Type::TIMESTAMP | Type::TIMESTAMPTZ => read(row, index, |read: NaiveDateTime| {
+            let ((year, month, day), (hour, minute, second, nanos)) =
+                (of_date(read.date()), of_time(read.time()));
+            DbValue::Datetime((year, month, day, hour, minute, second, nanos))
+        }),
         Type::UUID => read(row, index, |uuid: Uuid| DbValue::Uuid(uuid.to_string())),
         Type::JSONB => read(row, index, |Json(json)| DbValue::Jsonb(json)),
         Type::NUMERIC => read(row, index, |number: Numeric| DbValue::Decimal(number.to_string())),

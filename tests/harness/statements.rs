@@ -41,6 +41,10 @@ impl Statements {
             None => Sql::in_sqlite(rusqlite::Connection::open_in_memory().unwrap()),
         };
         migrations(store()).iter().for_each(|step| sql.batch(step));
+        if server.is_some() {
+            // As the service has it.
+            sql.batch("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off");
+        }
         Self { sql, prepared: RefCell::default(), _server: server }
     }
 

@@ -314,3 +314,70 @@ fn nothing_is_left_open_on_the_connections() {
     let database = Sql::postgres(&postgres);
     eventually("rest", SOON, || database.number(open, &[]) == 0);
 }
+
+/// A plan is made when a table is empty, and kept: whatever has been written since, a request reads no table from its
+/// beginning to its end.
+#[test]
+fn each_request_looks_up_what_it_names_however_much_there_is_besides() {
+    let postgres = Postgres::start();
+    let database = Sql::postgres(&postgres);
+    // The server writes down how it goes about each statement, and those inside of functions.
+    database.batch("LOAD 'auto_explain'");
+    for setting in [
+        "session_preload_libraries = 'auto_explain'",
+        "auto_explain.log_min_duration = 0",
+        "auto_explain.log_nested_statements = on",
+    ] {
+        database.batch(format!("ALTER SYSTEM SET {setting}").as_str());
+    }
+    database.batch("SELECT pg_reload_conf()");
+    let service = Service::builder()
+        .postgres(&postgres)
+        .variable("redis_endpoint", "")
+        .variable("client_rate_limit", "100000/1")
+        .variable("global_rate_limit", "100000/1")
+        .start();
+    let client = service.client();
+    let all_calls = || {
+        let (known, key) = (number(), [("idempotency-key", "a-key")]);
+        let asked = |number: &str| json!({ "mobileNumber": number });
+        client.post_with("/generate-otp", &key, &asked(&known)).expect(201);
+        // Again: once with the key's answer, once anew.
+        assert!([201, 422].contains(&client.post_with("/generate-otp", &key, &asked(&known)).status));
+        client.generate(&known);
+        client.resend(&known).expect(200);
+        client.regenerate(&known).expect(201);
+        client.verify(&known, "000000").expect(401);
+        for answer in [client.resend(&number()), client.verify(&number(), "000000")] {
+            answer.expect(404);
+        }
+        assert_eq!(client.erase(&known).status, 204);
+    };
+    all_calls();
+    eventually("a count of ranges", SOON, || database.number("SELECT count(*) FROM destinations", &[]) > 0);
+    database.batch(
+        "INSERT INTO users (mobile_number) SELECT '+1999' || i FROM generate_series(1, 5000) AS i;
+         INSERT INTO outbox (event, created_at, user_id) SELECT '{}', 0, id FROM users WHERE id > 0;
+         INSERT INTO idempotency (id, request, user_id, expires_at) SELECT id, '', id, 0 FROM users WHERE id > 0;
+         INSERT INTO meters SELECT 'of ' || id, 0 FROM users;
+         INSERT INTO destinations SELECT '+' || id % 50, id, 1, 1 FROM users;
+         INSERT INTO suspensions SELECT '+' || id, 0, 0, 1 FROM users",
+    );
+    let before = postgres.log().len();
+    all_calls();
+    let said = || postgres.log().split_off(before);
+    eventually("another count of ranges", SOON, || {
+        said().lines().any(|line| line.contains("Scan") && line.contains("destinations_pkey"))
+    });
+    let said = said();
+    for index in ["users_mobile_number_key", "meters_pkey", "idempotency_pkey", "suspensions_pkey"] {
+        assert!(said.contains(index), "{index} is of use: {said}");
+    }
+    let read: Vec<_> = said.lines().filter(|line| line.contains("Seq Scan on")).collect();
+    let large = ["users", "outbox", "idempotency", "meters", "destinations", "suspensions"];
+    let whole: Vec<_> = read
+        .iter()
+        .filter(|line| large.iter().any(|table| line.contains(&format!("Seq Scan on {table} "))))
+        .collect();
+    assert!(whole.is_empty(), "{whole:#?}");
+}

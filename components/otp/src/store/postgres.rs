@@ -17,6 +17,14 @@ use std::{cell::Cell, fmt::Write};
 /// more, and one that waits for a lock for ever would keep its connection for ever.
 const STATEMENT_TIMEOUT: u32 = 2_600;
 
+/// How the server treats statements on our connections, whatever its administrator has set for everybody else:
+///
+/// - how they see each other, which they are written for;
+/// - planned once, and not for each set of parameters;
+/// - and by the indexes that there is one of for all that a request looks up. A plan is kept, and one that was made
+///   when a table was small or empty would read all of what it has grown to.
+const OPTIONS: &str = r"-c default_transaction_isolation=read\\ committed -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off";
+
 /// How a statement says that it gave up, see migration 0009.
 const TOO_LATE: &str = "OTP01";
 const OVERTAKEN: &str = "OTP02";
@@ -91,12 +99,7 @@ impl Address {
 
     /// A connection whose statements end after that time, in milliseconds; 0 for never.
     async fn connect(&self, timeout: u32) -> Result<Connection, Unavailable> {
-        // What the server's administrator has set for everybody else shall not decide how statements see each
-        // other.
-        let address = format!(
-            "{} options='-c statement_timeout={timeout} -c plan_cache_mode=force_generic_plan -c jit=off -c default_transaction_isolation=read\\\\ committed'",
-            self.text
-        );
+        let address = format!("{} options='-c statement_timeout={timeout} {OPTIONS}'", self.text);
         let ca_root = self.authority.clone().map(Certificate::Text);
         Connection::open_with_options(address, OpenOptions { ca_root }).await.map_err(unavailable)
     }

@@ -1,10 +1,14 @@
 -- What is known of ranges: since the given slot, and since their last suspension ended, if that was later.
+--
+-- Each range is looked up by itself: joined, the server would read what is known of all others, too.
 -- $1 JSON array of prefixes  $2 first slot that counts  $3 first slot whose codes may not have arrived yet
 -- $4 now  $5 length of a slot, in milliseconds
-SELECT wanted, coalesce(sum(sent), 0)::bigint, coalesce(sum(sent) FILTER (WHERE slot < $3::bigint), 0)::bigint,
-       coalesce(sum(verified), 0)::bigint, until, strikes
+SELECT wanted, counted.sent, counted.settled, counted.verified, until, strikes
 FROM jsonb_array_elements_text($1::jsonb) AS wanted
 LEFT JOIN suspensions ON suspensions.prefix = wanted
-LEFT JOIN destinations ON destinations.prefix = wanted
-  AND slot >= greatest($2::bigint, CASE WHEN until <= $4::bigint THEN until / $5::bigint ELSE 0 END)
-GROUP BY wanted, until, strikes
+CROSS JOIN LATERAL (
+  SELECT coalesce(sum(sent), 0)::bigint AS sent, coalesce(sum(sent) FILTER (WHERE slot < $3::bigint), 0)::bigint AS settled,
+         coalesce(sum(verified), 0)::bigint AS verified
+  FROM destinations
+  WHERE prefix = wanted AND slot >= greatest($2::bigint, CASE WHEN until <= $4::bigint THEN until / $5::bigint ELSE 0 END)
+) AS counted

@@ -72,6 +72,7 @@ impl Guarded {
             Integer(now),
             Integer(Guard::SLOT),
         ];
+        let mut changed = false;
         for row in run("tally", asked) {
             let number = |column: usize| row[column].as_i64().unwrap();
             let tally = Tally {
@@ -82,7 +83,9 @@ impl Guarded {
                 strikes: row[5].as_i64().unwrap_or_default(),
             };
             let prefix = || Text(row[0].as_str().unwrap().to_owned());
-            match self.guard.judge(&tally, clock) {
+            let judgement = self.guard.judge(&tally, clock);
+            changed |= judgement != Judgement::Leave;
+            match judgement {
                 Judgement::Leave => {}
                 Judgement::Lift => drop(run("lift", vec![prefix(), Integer(now)])),
                 Judgement::Suspend { until, strikes } => {
@@ -92,6 +95,9 @@ impl Guarded {
                     assert!(!run("suspend", suspension).is_empty());
                 }
             }
+        }
+        if !changed {
+            return;
         }
         let rows = self.statements.sql().rows("SELECT prefix, until FROM suspensions", &[]);
         let suspensions =

@@ -144,9 +144,9 @@ pub(crate) struct State {
     #[arg(long, env = "RELAY_STATE_DIR", value_name = "FOLDER", default_value = ".relay")]
     pub(crate) state_dir: PathBuf,
     /// Postgres to have the ledger in instead, for several relays to share:
-    /// postgres://user:password@host:port/database. Without ?sslmode= it is spoken to over TLS, except
-    /// on this machine; &sslrootcert=FILE makes the server show whose it is. A password may stand in the
-    /// variable only
+    /// postgres://user:password@host:port/database. Without ?sslmode= it is spoken to over TLS and has to
+    /// show that it is that host, except on this machine; sslrootcert=FILE names the authority to believe.
+    /// A password may stand in the variable only
     #[arg(
         long,
         env = "RELAY_DATABASE_URL",

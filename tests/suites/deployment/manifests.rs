@@ -54,6 +54,22 @@ pub(crate) fn find<'a>(objects: &'a [Value], wanted: &str) -> &'a Value {
 /// matter are held against ours in `orchestrated`.
 const WITHOUT_SCHEMA: &str = "kafka.strimzi.io/v1";
 
+/// What is applied goes in this order, and the operator refuses a SpinApp whose executor it does not know.
+#[test]
+fn what_others_need_comes_first() {
+    for overlay in OVERLAYS {
+        let objects: Vec<_> = render(overlay).iter().map(name).collect();
+        let place = |kind: &str| {
+            objects
+                .iter()
+                .position(|object| object.starts_with(&format!("{kind}/")))
+                .unwrap_or_else(|| panic!("no {kind}"))
+        };
+        assert_eq!(place("Namespace"), 0, "{overlay}");
+        assert!(place("SpinAppExecutor") < place("SpinApp"), "{overlay}: {objects:?}");
+    }
+}
+
 #[test]
 fn every_object_is_what_its_schema_says() {
     let checker = Checker::kubernetes();

@@ -335,6 +335,11 @@ fn what_scales_is_there_and_what_is_asked_is_exported() {
         let endpoint = &find(&objects, "PodMonitor/relay")["spec"]["podMetricsEndpoints"][0];
         assert_eq!(endpoint["port"], container(&objects)["ports"][0]["name"]);
         assert_eq!(relay.client().get(text(&endpoint["path"])).status, 200);
+        // Under the name by which the alerts know them.
+        let job = text(&endpoint["relabelings"][0]["replacement"]);
+        let alerts = std::fs::read_to_string(repository().join("deploy/observability/alerts.yaml")).unwrap();
+        assert!(alerts.contains(&format!("up{{job=\"{job}\"}}")), "{job}");
+        assert_eq!(endpoint["relabelings"][0]["targetLabel"], "job");
     }
 }
 

@@ -1,8 +1,11 @@
 //! The pages of deploy/: what they tell to set is there, and so is what they lead to.
 
-use crate::declared::{self, unknown};
+use crate::{
+    declared::{self, unknown},
+    yaml,
+};
 use harness::repository;
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 fn pages() -> Vec<(PathBuf, String)> {
     let files = fs::read_dir(repository().join("deploy")).unwrap().map(|entry| entry.unwrap().path());
@@ -80,4 +83,22 @@ fn every_file_that_a_command_names_is_there() {
             }
         }
     }
+}
+
+#[test]
+fn the_alerts_become_an_object_as_the_page_says() {
+    let page = fs::read_to_string(repository().join("deploy/README.md")).unwrap();
+    let begin = page.find("{ printf").unwrap();
+    let command = &page[begin..begin + page[begin..].find("| kubectl apply").unwrap()];
+    let output = Command::new("sh").args(["-c", command]).current_dir(repository()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let objects = yaml::documents(&String::from_utf8(output.stdout).unwrap());
+    let [rule] = &objects[..] else { panic!("{objects:?}") };
+    assert_eq!(
+        (&rule["kind"], &rule["metadata"]["namespace"]),
+        (&"PrometheusRule".into(), &"spin-otp".into())
+    );
+    let alerts = yaml::file(&repository().join("deploy/observability/alerts.yaml"));
+    assert_eq!(rule["spec"], alerts);
+    assert!(!alerts["groups"].as_array().unwrap().is_empty());
 }

@@ -75,9 +75,9 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Reads `postgres://user:password@host:port/database?sslmode=…`. Without an `sslmode` it is TLS except
-    /// to this machine, and with an `sslrootcert` the server has to show whose it is. No error repeats the
-    /// URL.
+    /// Reads `postgres://user:password@host:port/database?sslmode=…`. Without an `sslmode` it is TLS, and the
+    /// server has to show whose it is, except on this machine; there so with an `sslrootcert`. No error
+    /// repeats the URL.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let wanted = "postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=FILE";
         let parsed = Url::parse(url).map_err(|error| {
@@ -103,11 +103,8 @@ impl Database {
             other => other.into(),
         })?;
         if !known("sslmode") {
-            options = options.ssl_mode(match is_loopback(host) {
-                _ if known("sslrootcert") => PgSslMode::VerifyFull,
-                true => PgSslMode::Prefer,
-                false => PgSslMode::Require,
-            });
+            let trusted = is_loopback(host) && !known("sslrootcert");
+            options = options.ssl_mode(if trusted { PgSslMode::Prefer } else { PgSslMode::VerifyFull });
         }
         if !known("application_name") {
             options = options.application_name("spin-otp-relay");
@@ -397,7 +394,8 @@ mod tests {
         for (url, expected) in [
             ("postgres://relay:hunter2@127.0.0.1:5432/relay", "Prefer"),
             ("postgres://relay@localhost/relay", "Prefer"),
-            ("postgresql://relay:hunter2@db.example/relay", "Require"),
+            ("postgresql://relay:hunter2@db.example/relay", "VerifyFull"),
+            ("postgres://relay:hunter2@db.example/relay?sslmode=require", "Require"),
             ("postgres://relay:hunter2@db.example/relay?sslmode=disable", "Disable"),
             ("postgres://relay:hunter2@db.example/relay?sslmode=verify-ca", "VerifyCa"),
         ] {

@@ -15,7 +15,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, LazyLock, Mutex, Weak},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -244,7 +244,13 @@ fn spawn(address: &str, folder: &Path) -> Process {
 }
 
 /// A new cluster, made once and copied for each server: that takes a tenth of the time.
-fn template() -> PathBuf {
+fn template() -> &'static Path {
+    // Tests that begin at the same moment do not make one each.
+    static TEMPLATE: LazyLock<PathBuf> = LazyLock::new(make_template);
+    &TEMPLATE
+}
+
+fn make_template() -> PathBuf {
     let version = output_of(Command::new(program("postgres")).arg("--version"));
     let version = version.split_whitespace().nth(2).unwrap();
     let cache = repository().join(".cache");

@@ -4,10 +4,12 @@ CREATE TRIGGER erasure INSTEAD OF INSERT ON erasures
 BEGIN
   DELETE FROM idempotency WHERE user_id = (SELECT id FROM users WHERE mobile_number = NEW.mobile_number);
   -- Those of the number while it was unknown are the decoy's (0033).
+  -- What an erasure before has left is not touched: it knew the version, if it was the first.
   DELETE FROM outbox
   WHERE (user_id IN (0, (SELECT id FROM users WHERE mobile_number = NEW.mobile_number)) OR user_id IS NULL)
-    AND CASE WHEN json_valid(event) THEN event ->> '$.subject' END = NEW.subject;
-  DELETE FROM outbox_dead WHERE CASE WHEN json_valid(event) THEN event ->> '$.subject' END = NEW.subject;
+    AND CASE WHEN json_valid(event) THEN event ->> '$.subject' = NEW.subject AND event ->> '$.type' <> 'user.erased.v1' END;
+  DELETE FROM outbox_dead
+  WHERE CASE WHEN json_valid(event) THEN event ->> '$.subject' = NEW.subject AND event ->> '$.type' <> 'user.erased.v1' END;
   -- `version` is the newest code that there ever was: whatever of it is still on its way is not delivered. Both
   -- numbers are as small as can be, for those of a new user begin after them (0037).
   INSERT INTO outbox (event, created_at)

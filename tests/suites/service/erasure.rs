@@ -122,6 +122,21 @@ fn the_event_tells_of_it_without_the_number() {
     assert!(!service.log().contains(&number[1..]));
 }
 
+/// By the second erasure the number is unknown, and which codes it had is known to the first event alone.
+#[test]
+fn who_erases_twice_does_not_take_back_what_the_first_erasure_told() {
+    let service = Service::builder().without_limits().start();
+    let (client, gone) = (service.client(), number());
+    client.generate(&gone);
+    is_erased(&erase(&client, &gone));
+    let first = erased_event(&service, &gone);
+    is_erased(&erase(&client, &gone));
+    let events = outbox(&service);
+    let about: Vec<_> = events.iter().filter(|event| event["subject"] == index(&gone)).collect();
+    assert!(about.contains(&&first), "{about:?}");
+    assert!(about.iter().all(|event| event["type"] == "user.erased.v1"), "{about:?}");
+}
+
 #[test]
 fn a_number_that_nobody_knows_is_erased_as_well() {
     let service = Service::builder().without_limits().start();

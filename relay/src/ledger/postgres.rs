@@ -10,7 +10,7 @@ use super::{
     CLEAN_AT_ONCE, Delivered, Delivery, Due, EXPIRED, Outcome, Position, Read, Round, SUPERSEDED, Taken, now,
     rfc3339,
     said::{NewDelivery, News},
-    writing::{self, Reach, Writing},
+    writing::{self, Known, Reach, Writing},
 };
 use crate::{dead::Dead, erasure::Erasure};
 use access::Access;
@@ -501,25 +501,34 @@ impl Writing for PostgresWriting {
         rows.iter().map(tombstone).collect()
     }
 
-    async fn deliveries_of(&mut self, subject: &str) -> Result<Vec<(String, i64, String)>> {
+    async fn deliveries_of(&mut self, subjects: &HashSet<&str>) -> Result<Vec<Known>> {
         let rows = sqlx::query(
-            "SELECT event_id, version, sequence FROM relay.deliveries
-             WHERE subject = $1 ORDER BY event_id FOR UPDATE",
+            "SELECT event_id, subject, version, sequence FROM relay.deliveries
+             WHERE subject = ANY ($1) ORDER BY event_id FOR UPDATE",
         )
-        .bind(subject)
+        .bind(subjects.iter().copied().collect::<Vec<_>>())
         .fetch_all(&mut *self.0)
         .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+        let known = |row: &PgRow| -> Result<Known> {
+            Ok(Known {
+                event_id: row.try_get(0)?,
+                subject: row.try_get(1)?,
+                version: row.try_get(2)?,
+                sequence: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(known).collect()
     }
 
-    async fn dead_of(&mut self, subject: &str) -> Result<Vec<(i64, Record)>> {
-        let rows = sqlx::query("SELECT id, headers, value FROM relay.dead WHERE key = $1 ORDER BY id")
-            .bind(subject)
-            .fetch_all(&mut *self.0)
-            .await?;
+    async fn dead_of(&mut self, subjects: &HashSet<&str>) -> Result<Vec<(i64, Record)>> {
+        let rows =
+            sqlx::query("SELECT id, headers, value, key FROM relay.dead WHERE key = ANY ($1) ORDER BY id")
+                .bind(subjects.iter().copied().collect::<Vec<_>>())
+                .fetch_all(&mut *self.0)
+                .await?;
         let dead = |row: &PgRow| -> Result<(i64, Record)> {
             let headers = serde_json::from_str(row.try_get(1)?)?;
-            Ok((row.try_get(0)?, Record { key: subject.to_owned(), headers, value: row.try_get(2)? }))
+            Ok((row.try_get(0)?, Record { key: row.try_get(3)?, headers, value: row.try_get(2)? }))
         };
         rows.iter().map(dead).collect()
     }

@@ -4,7 +4,7 @@ use super::{
     CLEAN_AT_ONCE, Delivered, Delivery, Due, EXPIRED, Outcome, Position, Read, Round, SUPERSEDED, Taken, now,
     rfc3339,
     said::{NewDelivery, News},
-    writing::{self, Writing},
+    writing::{self, Known, Writing},
 };
 use crate::{dead::Dead, erasure::Erasure};
 use anyhow::{Context, Result};
@@ -471,22 +471,35 @@ impl Writing for SqliteWriting {
         rows.iter().map(tombstone).collect()
     }
 
-    async fn deliveries_of(&mut self, subject: &str) -> Result<Vec<(String, i64, String)>> {
-        let rows = sqlx::query("SELECT event_id, version, sequence FROM deliveries WHERE subject = ?1")
-            .bind(subject)
-            .fetch_all(&mut *self.0)
-            .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    async fn deliveries_of(&mut self, subjects: &HashSet<&str>) -> Result<Vec<Known>> {
+        let rows = sqlx::query(
+            "SELECT event_id, subject, version, sequence FROM deliveries
+             WHERE subject IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(json!(subjects).to_string())
+        .fetch_all(&mut *self.0)
+        .await?;
+        let known = |row: &SqliteRow| -> Result<Known> {
+            Ok(Known {
+                event_id: row.try_get(0)?,
+                subject: row.try_get(1)?,
+                version: row.try_get(2)?,
+                sequence: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(known).collect()
     }
 
-    async fn dead_of(&mut self, subject: &str) -> Result<Vec<(i64, Record)>> {
-        let rows = sqlx::query("SELECT id, headers, value FROM dead WHERE key = ?1")
-            .bind(subject)
-            .fetch_all(&mut *self.0)
-            .await?;
+    async fn dead_of(&mut self, subjects: &HashSet<&str>) -> Result<Vec<(i64, Record)>> {
+        let rows = sqlx::query(
+            "SELECT id, headers, value, key FROM dead WHERE key IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(json!(subjects).to_string())
+        .fetch_all(&mut *self.0)
+        .await?;
         let dead = |row: &SqliteRow| -> Result<(i64, Record)> {
             let headers = serde_json::from_str(&row.try_get::<String, _>(1)?)?;
-            Ok((row.try_get(0)?, Record { key: subject.to_owned(), headers, value: row.try_get(2)? }))
+            Ok((row.try_get(0)?, Record { key: row.try_get(3)?, headers, value: row.try_get(2)? }))
         };
         rows.iter().map(dead).collect()
     }

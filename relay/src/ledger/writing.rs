@@ -19,10 +19,10 @@ pub(super) trait Writing {
     async fn note(&mut self, news: &[News<'_>]) -> Result<()>;
     /// What was erased of these numbers, where anything was.
     async fn tombstones(&mut self, subjects: &HashSet<&str>) -> Result<HashMap<String, Erasure>>;
-    /// Id, version and sequence of all deliveries of a number.
-    async fn deliveries_of(&mut self, subject: &str) -> Result<Vec<(String, i64, String)>>;
-    /// The dead letters of a number, with their places.
-    async fn dead_of(&mut self, subject: &str) -> Result<Vec<(i64, Record)>>;
+    /// All deliveries of these numbers.
+    async fn deliveries_of(&mut self, subjects: &HashSet<&str>) -> Result<Vec<Known>>;
+    /// The dead letters of these numbers, with their places.
+    async fn dead_of(&mut self, subjects: &HashSet<&str>) -> Result<Vec<(i64, Record)>>;
     /// Deletes deliveries with their contents, and dead letters.
     async fn forget(&mut self, deliveries: &[String], dead: &[i64]) -> Result<()>;
     /// Has codes delivered. One that was seen, only if it had failed: what was delivered is not delivered
@@ -32,6 +32,14 @@ pub(super) trait Writing {
     async fn bury(&mut self, dead: &[Dead]) -> Result<()>;
     /// Writes down where to go on.
     async fn go_on(&mut self, position: &Position<'_>) -> Result<()>;
+}
+
+/// A delivery that is there.
+pub(super) struct Known {
+    pub(super) event_id: String,
+    pub(super) subject: String,
+    pub(super) version: i64,
+    pub(super) sequence: String,
 }
 
 /// What a batch may touch beyond its own rows, known before anything is written.
@@ -131,10 +139,8 @@ pub(super) async fn take<'a>(
             !erasure_of(&dead.record.key).is_some_and(|erasure| covers_dead(erasure, &dead.record))
         });
     }
-    for subject in erased {
-        // Where nothing is known of a number there is no tombstone; a dead letter may still be here.
-        let erasure = tombstones.get(subject).cloned().unwrap_or_default();
-        forget(writing, subject, &erasure).await?;
+    if !erased.is_empty() {
+        forget(writing, &erased, &tombstones).await?;
     }
     if !deliveries.is_empty() {
         writing.deliver(&deliveries).await?;
@@ -150,17 +156,26 @@ pub(super) async fn take<'a>(
     Ok(taken)
 }
 
-/// Deletes all that an erasure covers.
-async fn forget(writing: &mut impl Writing, subject: &str, erasure: &Erasure) -> Result<()> {
-    let known = writing.deliveries_of(subject).await?;
-    let covered = known.into_iter().filter(|(_, version, sequence)| {
-        let (version, sequence) = (Some(*version), Some(sequence.as_str()));
-        erasure.covers(version, sequence)
+/// Deletes all that the erasures of these numbers cover: of all of them at once, for there may be thousands in a batch.
+async fn forget(
+    writing: &mut impl Writing,
+    erased: &HashSet<&str>,
+    tombstones: &HashMap<String, Erasure>,
+) -> Result<()> {
+    // Where nothing is known of a number there is no tombstone; a dead letter may still be here.
+    let nothing = Erasure::default();
+    let erasure_of = |subject: &str| tombstones.get(subject).unwrap_or(&nothing);
+    let known = writing.deliveries_of(erased).await?;
+    let covered = known.into_iter().filter(|delivery| {
+        erasure_of(&delivery.subject).covers(Some(delivery.version), Some(&delivery.sequence))
     });
-    let deliveries: Vec<_> = covered.map(|(event_id, ..)| event_id).collect();
-    let known = writing.dead_of(subject).await?;
-    let covered = known.into_iter().filter(|(_, record)| covers_dead(erasure, record));
+    let deliveries: Vec<_> = covered.map(|delivery| delivery.event_id).collect();
+    let known = writing.dead_of(erased).await?;
+    let covered = known.into_iter().filter(|(_, record)| covers_dead(erasure_of(&record.key), record));
     let dead: Vec<_> = covered.map(|(id, _)| id).collect();
+    if deliveries.is_empty() && dead.is_empty() {
+        return Ok(());
+    }
     writing.forget(&deliveries, &dead).await
 }
 

@@ -265,6 +265,24 @@ fn one_of_two_that_is_killed_under_load_costs_nothing_and_its_partitions_are_soo
 }
 
 #[test]
+fn what_nobody_could_say_while_the_server_was_away_is_held_against_nobody() {
+    let shared = Shared::new();
+    let relay = ready(shared.relay().start());
+    // One that has been silent for two minutes, as the server was, which has just been started again.
+    let mut client = shared.postgres.connect();
+    client
+        .batch_execute(
+            "INSERT INTO relay.members VALUES ('another', NULL, clock_timestamp() - interval '2 minutes')",
+        )
+        .unwrap();
+    let beats = "SELECT (extract(epoch FROM max(alive_until)) * 1000)::bigint FROM relay.members";
+    let before = shared.number(beats);
+    eventually("some beats", SOON, || shared.number(beats) > before + 2_000);
+    assert_eq!(shared.number("SELECT count(*) FROM relay.members WHERE id = 'another'"), 1);
+    drop(relay);
+}
+
+#[test]
 fn one_that_was_paused_writes_nothing_for_the_partitions_that_it_lost() {
     let shared = Shared::new();
     let relays: Vec<_> = (0..2).map(|_| ready(shared.relay().start())).collect();

@@ -54,10 +54,12 @@ const HUNG: u32 = 5;
 /// How long it may take to make the tables, or to vacuum some.
 const LONG_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What the server ends by itself: statements that nobody waits for any more, and the transaction of a
+/// How transactions see each other, which the statements are written for, whatever the server's administrator has set
+/// for everybody else; and what the server ends by itself: statements that nobody waits for any more, and the transaction of a
 /// relay that was paused in the middle of it, which would keep the rows of a partition locked. Less than
 /// [`LEASE`](crate::ledger::LEASE).
-const LIMITS: &str = "SET statement_timeout = '4s'; SET lock_timeout = '3s';
+const LIMITS: &str = "SET default_transaction_isolation = 'read committed';
+                      SET statement_timeout = '4s'; SET lock_timeout = '3s';
                       SET idle_in_transaction_session_timeout = '5s'";
 
 /// What can be said in the URL. Anything else may be a misspelling, which would be passed over.

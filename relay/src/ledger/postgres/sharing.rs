@@ -7,10 +7,12 @@ use sqlx::Transaction;
 
 impl Postgres {
     pub(in crate::ledger) async fn renew(&self) -> Result<()> {
-        // Of those that died nobody needs to know for long.
+        // Of those that died nobody needs to know for long. While the server was away nobody could say anything.
         let renewing = sqlx::query(
             "WITH dead AS (
-               DELETE FROM relay.members WHERE alive_until < clock_timestamp() - interval '1 minute' AND id <> $1
+               DELETE FROM relay.members
+               WHERE greatest(alive_until, pg_postmaster_start_time()) < clock_timestamp() - interval '1 minute'
+                 AND id <> $1
              )
              INSERT INTO relay.members (id, alive_until)
              VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')

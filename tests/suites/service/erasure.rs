@@ -291,6 +291,27 @@ fn redis_forgets_the_number_too() {
     assert_eq!(keys_of(&stays), 2);
 }
 
+/// Requests that saw it at its limit note that in Redis after their answers, and so perhaps after the erasure.
+#[test]
+fn an_erased_number_is_not_refused_for_what_others_noted_meanwhile() {
+    let redis = Redis::start();
+    let service = Service::builder()
+        .variable("redis_endpoint", &redis.endpoint())
+        .variable("rate_limit_requests", "1")
+        .start();
+    let client = service.client();
+    for _ in 0..40 {
+        let number = number();
+        client.generate(&number);
+        at_once(6, |index| match index {
+            0 => is_erased(&erase(&service.client(), &number)),
+            _ => drop(service.client().regenerate(&number)),
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        client.generate(&number);
+    }
+}
+
 #[test]
 fn while_redis_is_away_it_is_erased_all_the_same_and_no_cached_code_comes_back() {
     let mut redis = Redis::start();

@@ -76,11 +76,14 @@ pub(super) enum Command {
     Put { key: String, version: OtpVersion, sealed: Vec<u8>, life: i64 },
     /// Drops a code, unless a newer one is cached.
     Forget { key: String, version: OtpVersion },
-    /// Drops all of these.
+    /// Forgets a number: its code, and until when it is at its limit.
     Erase { keys: [String; 2] },
     /// Nothing, to see whether it answers.
     Ping,
 }
+
+/// For how long it is known that a number was erased, in milliseconds: longer than a request and what follows it.
+const ERASED_FOR: i64 = 5_000;
 
 /// A script and the name that Redis knows it by once it has seen it.
 struct Script {
@@ -91,6 +94,8 @@ struct Script {
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/look.lua")));
 static COUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/count.lua")));
 static UNCOUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/uncount.lua")));
+static NOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/note.lua")));
+static ERASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/erase.lua")));
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/put.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/forget.lua")));
 
@@ -139,8 +144,8 @@ impl Command {
                 UNCOUNT.run(connection, keys, &arguments).await
             }
             Self::Note { key, until, life } => {
-                let arguments = [key, &until.to_string(), "PX", &life.to_string()].map(text);
-                connection.execute("SET", arguments).await
+                let arguments = [*until, *life].map(RedisParameter::Int64);
+                NOTE.run(connection, std::slice::from_ref(key), &arguments).await
             }
             Self::Put { key, version, sealed, life } => {
                 let sealed = RedisParameter::Binary(sealed.clone());
@@ -152,9 +157,7 @@ impl Command {
                     .run(connection, std::slice::from_ref(key), &[RedisParameter::Int64(version.get())])
                     .await
             }
-            Self::Erase { keys } => {
-                connection.execute("DEL", keys.iter().map(|key| text(key)).collect::<Vec<_>>()).await
-            }
+            Self::Erase { keys } => ERASE.run(connection, keys, &[RedisParameter::Int64(ERASED_FOR)]).await,
             Self::Ping => connection.execute("PING", []).await,
         }
     }

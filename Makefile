@@ -69,7 +69,6 @@ endif
 	LEDGER=postgres $(TEST) --test relay -- --skip kafka --skip postgres:: --skip several::
 	$(TEST) --test observability
 	STORE= $(TEST) --test pumping -- --nocapture
-	STORE=postgres $(TEST) --test pumping -- --nocapture
 	STORE= CACHE= $(TEST) --test model -- --nocapture
 	STORE= CACHE=redis $(TEST) --test model -- --nocapture
 	STORE=postgres CACHE=redis $(TEST) --test model -- --nocapture
@@ -79,6 +78,7 @@ endif
 soak: component host servers ## The long checks: 10,000 model steps a store, twenty failure seeds, fuzzing
 	LEDGER=postgres $(TEST) --test relay
 	STORE=postgres CACHE= $(TEST) --test service
+	STORE=postgres $(TEST) --test pumping -- --nocapture
 	STORE= CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
 	STORE= CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
 	STORE=postgres CACHE= STEPS=10000 $(TEST) --test model -- --nocapture

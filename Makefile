@@ -66,7 +66,6 @@ endif
 	STORE= CACHE=redis $(TEST) --test service
 	STORE=postgres CACHE=redis $(TEST) --test service
 	LEDGER= $(TEST) --test relay
-	LEDGER=postgres $(TEST) --test relay -- --skip kafka --skip postgres:: --skip several::
 	$(TEST) --test observability
 	STORE= $(TEST) --test pumping -- --nocapture
 	STORE= CACHE= $(TEST) --test model -- --nocapture

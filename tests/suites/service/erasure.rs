@@ -268,13 +268,18 @@ fn limits_locks_and_kept_answers_are_forgotten_too() {
     });
 }
 
+/// Sends each number one code in a window, and notes in that Redis who has had it.
+fn at_its_limit_after_one(redis: &Redis) -> Service {
+    Service::builder()
+        .variable("redis_endpoint", &redis.endpoint())
+        .variable("rate_limit_requests", "1")
+        .start()
+}
+
 #[test]
 fn redis_forgets_the_number_too() {
     let redis = Redis::start();
-    let service = Service::builder()
-        .variable("redis_endpoint", &redis.endpoint())
-        .variable("rate_limit_requests", "1")
-        .start();
+    let service = at_its_limit_after_one(&redis);
     let client = service.client();
     let (gone, stays) = (number(), number());
     let keys_of = |number: &str| {
@@ -295,10 +300,7 @@ fn redis_forgets_the_number_too() {
 #[test]
 fn an_erased_number_is_not_refused_for_what_others_noted_meanwhile() {
     let redis = Redis::start();
-    let service = Service::builder()
-        .variable("redis_endpoint", &redis.endpoint())
-        .variable("rate_limit_requests", "1")
-        .start();
+    let service = at_its_limit_after_one(&redis);
     let client = service.client();
     for _ in 0..40 {
         let number = number();

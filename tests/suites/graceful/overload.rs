@@ -3,7 +3,7 @@
 
 use crate::{
     line::{Line, request},
-    slow::{PATIENCE, all_is_well, fresh_number, on_postgres},
+    slow::{MOST_THREADS, PATIENCE, all_is_well, fresh_number, on_postgres},
 };
 use harness::{Mode, Postgres, Proxy, Redis, Service, at_once, eventually};
 use serde_json::json;
@@ -21,9 +21,6 @@ const RUSH: Duration = Duration::from_secs(6);
 /// What nobody waits, though the machine has to make room for all of them at once: one wait for the dependency and
 /// not one after the other.
 const TOO_LONG: Duration = Duration::from_secs(6);
-
-/// Threads that a host may have: its own, and those that run SQLite's statements, however many wait for one.
-const MOST_THREADS: usize = 128;
 
 fn body() -> String {
     json!({ "mobileNumber": fresh_number() }).to_string()

@@ -151,9 +151,10 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     }
     // A connection that is still out comes back when its work is given up.
     let _ = timeout(Duration::from_secs(2), ledger.close()).await;
-    match ended {
-        Some(ended) => ended?.context("the relay cannot go on"),
-        None => Ok(()),
+    match (ended, stop.failure()) {
+        (Some(ended), _) => ended?.context("the relay cannot go on"),
+        (None, Some(reason)) => bail!("the relay cannot go on: {reason}"),
+        (None, None) => Ok(()),
     }
 }
 

@@ -1,7 +1,11 @@
 //! Coming to an end in steps: others are told, nothing new is begun, then what is under way is done.
 
 use anyhow::Result;
-use std::{mem, process, time::Duration};
+use std::{
+    mem, process,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::sleep,
@@ -14,6 +18,8 @@ pub(crate) struct Stop {
     announced: CancellationToken,
     stopping: CancellationToken,
     drained: CancellationToken,
+    /// Why, if not because somebody wants it.
+    reason: Arc<OnceLock<String>>,
 }
 
 impl Stop {
@@ -63,6 +69,17 @@ impl Stop {
     pub(crate) fn begin(&self) {
         self.announced.cancel();
         self.stopping.cancel();
+    }
+
+    /// Begins because of something that only another start mends.
+    pub(crate) fn fail(&self, reason: String) {
+        let _ = self.reason.set(reason);
+        self.begin();
+    }
+
+    /// What was said to [`fail`](Self::fail) first.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
     }
 
     /// Nobody hands anything over any more.

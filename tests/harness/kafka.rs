@@ -29,6 +29,8 @@ const PASSWORD: &str = "of-the-relay-at-kafka";
 pub struct Kafka {
     process: Process,
     brokers: String,
+    /// Where brokers that join it find their controller.
+    controller: String,
     secured: Option<Secured>,
     folder: TempDir,
 }
@@ -79,22 +81,41 @@ impl Kafka {
         Self::start_with(true, None)
     }
 
+    /// A second broker of its cluster. When it ends or hangs, the first leads what it led.
+    pub fn join(&self) -> Self {
+        let (folder, brokers) = (tempfile::tempdir().unwrap(), unused_address());
+        let properties = settings(2, "broker", &self.controller, folder.path())
+            + &format!("listeners=PLAINTEXT://{brokers}\n");
+        Self::format_and_start(brokers, &self.controller, &properties, None, folder)
+    }
+
     fn start_with(security: bool, proxy: Option<&Proxy>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let brokers = unused_address();
+        let (brokers, controller) = (unused_address(), unused_address());
         let secured = security
             .then(|| Secured { address: unused_address(), certificate: Certificate::make(folder.path()) });
-        let properties = properties(&brokers, secured.as_ref(), proxy, folder.path());
+        let properties = settings(1, "broker,controller", &controller, folder.path())
+            + &listeners(&brokers, &controller, secured.as_ref(), proxy, folder.path());
+        Self::format_and_start(brokers, &controller, &properties, secured, folder)
+    }
+
+    fn format_and_start(
+        brokers: String,
+        controller: &str,
+        properties: &str,
+        secured: Option<Secured>,
+        folder: TempDir,
+    ) -> Self {
         fs::write(folder.path().join("server.properties"), properties).unwrap();
         let mut format = java();
         format.args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ"]);
         format.arg("-c").arg(folder.path().join("server.properties"));
-        if security {
+        if secured.is_some() {
             format.args(["--add-scram", &format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]")]);
         }
         output_of(&mut format);
         let process = spawn(folder.path());
-        let mut kafka = Self { process, brokers, secured, folder };
+        let mut kafka = Self { process, brokers, controller: controller.to_owned(), secured, folder };
         kafka.wait_until_it_answers();
         kafka
     }
@@ -147,9 +168,25 @@ impl Kafka {
 
     /// Makes a topic, which must not be there.
     pub fn create_topic(&self, name: &str, partitions: u32) {
-        let mut command = self.tool("org.apache.kafka.tools.TopicCommand");
-        command.args(["--create", "--topic", name, "--partitions", &partitions.to_string()]);
+        self.create_replicated_topic(name, partitions, 1);
+    }
+
+    /// Makes a topic of which so many brokers have each partition.
+    pub fn create_replicated_topic(&self, name: &str, partitions: u32, replicas: u32) {
+        let mut command = self.topics(name, partitions);
+        command.args(["--create", "--replication-factor", &replicas.to_string()]);
         output_of(&mut command);
+    }
+
+    /// Gives a topic more partitions.
+    pub fn add_partitions(&self, name: &str, partitions: u32) {
+        output_of(self.topics(name, partitions).arg("--alter"));
+    }
+
+    fn topics(&self, name: &str, partitions: u32) -> Command {
+        let mut command = self.tool("org.apache.kafka.tools.TopicCommand");
+        command.args(["--topic", name, "--partitions", &partitions.to_string()]);
+        command
     }
 
     /// Sets something about a topic, such as its `retention.ms`.
@@ -232,7 +269,7 @@ impl Kafka {
                     seen.unwrap_or_else(|error| panic!("kcat cannot be started ({error}): {INSTALL_HINT}"));
                 let seen = String::from_utf8_lossy(&seen.stdout);
                 // It serves when it has let itself in, and leads what it holds.
-                seen.contains(" 1 brokers:") && !seen.contains("leader -1")
+                seen.contains(&format!(" at {brokers}")) && !seen.contains("leader -1")
             }
         };
         self.process.wait_until_it(answers, START_TIMEOUT);
@@ -256,12 +293,12 @@ fn record(line: &str) -> Record {
     }
 }
 
-fn properties(brokers: &str, secured: Option<&Secured>, proxy: Option<&Proxy>, folder: &Path) -> String {
-    let controller = unused_address();
+/// Of a node with that number and these roles.
+fn settings(node: u32, roles: &str, controller: &str, folder: &Path) -> String {
     let data = folder.join("data");
-    let mut properties = format!(
-        "process.roles=broker,controller
-node.id=1
+    format!(
+        "process.roles={roles}
+node.id={node}
 controller.quorum.voters=1@{controller}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
@@ -290,7 +327,18 @@ num.io.threads=2
 background.threads=2
 ",
         data = data.display(),
-    );
+    )
+}
+
+/// Where the first node listens, and who may come in.
+fn listeners(
+    brokers: &str,
+    controller: &str,
+    secured: Option<&Secured>,
+    proxy: Option<&Proxy>,
+    folder: &Path,
+) -> String {
+    let mut properties = String::new();
     let mut listeners = format!("PLAINTEXT://{brokers},CONTROLLER://{controller}");
     if let Some(proxy) = proxy {
         listeners += &format!(",PROXIED://{}", proxy.upstream());

@@ -26,7 +26,7 @@ use rskafka::client::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -34,7 +34,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 /// Between two attempts to reach brokers that are away.
@@ -58,7 +58,15 @@ const PRODUCE_BYTES: usize = 600 * 1024;
 
 /// Between two looks at how the brokers do, and after how many bad ones a new client is made.
 const LOOK: Duration = Duration::from_secs(1);
-const PATIENCE: u32 = 15;
+const PATIENCE: u32 = 5;
+
+/// How many looks there are between two at how many partitions there are.
+const RECOUNT: u32 = 10;
+
+/// How long a batch waits for a partition, and for one that was down a moment ago: the other partitions' events are not
+/// to wait for it. Less than the intake waits in all.
+const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_OF_ONE_DOWN: Duration = Duration::from_secs(1);
 
 /// Between two looks at a partition that another relay reads.
 const STAND_BY: Duration = Duration::from_secs(2);
@@ -127,10 +135,14 @@ impl Kafka {
         self.producers.get().map(|producers| (self.metrics.partitions_owned.get(), producers.len()))
     }
 
+    fn down(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes how a partition does; the brokers count as away when all are down.
     fn mark(&self, partition: i32, works: bool) {
         let down = {
-            let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut down = self.down();
             let changed = if works { down.remove(&partition) } else { down.insert(partition) };
             if !changed {
                 return;
@@ -165,26 +177,33 @@ impl Kafka {
     pub(super) async fn publish(&self, events: &[Event]) -> Vec<Kept> {
         let Some(producers) = self.producers.get() else { return vec![Kept::NotNow; events.len()] };
         let partitions = i32::try_from(producers.len()).unwrap_or(i32::MAX);
-        let mut parts: BTreeMap<usize, (Vec<usize>, Vec<rskafka::record::Record>)> = BTreeMap::new();
+        let mut parts: BTreeMap<i32, (Vec<usize>, Vec<rskafka::record::Record>)> = BTreeMap::new();
         for (index, event) in events.iter().enumerate() {
             let record = Record::from(event);
-            let partition =
-                usize::try_from(partition_of(record.key.as_bytes(), partitions)).unwrap_or_default();
-            let part = parts.entry(partition).or_default();
+            let part = parts.entry(partition_of(record.key.as_bytes(), partitions)).or_default();
             part.0.push(index);
             part.1.push(to_kafka(record));
         }
         let mut kept = vec![Kept::NotNow; events.len()];
         let mut waiting = Vec::new();
+        let (now, down) = (Instant::now(), self.down().clone());
         for (partition, (indices, records)) in parts {
+            let Some(producer) = usize::try_from(partition).ok().and_then(|place| producers.get(place))
+            else {
+                continue;
+            };
             let (done, outcome) = oneshot::channel();
             // A queue that is full is a broker that does not keep up.
-            if producers[partition].queue.try_send(Pending { records, done }).is_ok() {
-                waiting.push((indices, outcome));
+            if producer.queue.try_send(Pending { records, done }).is_ok() {
+                let patience = if down.contains(&partition) { ANSWER_OF_ONE_DOWN } else { ANSWER };
+                waiting.push((indices, timeout_at(now + patience, outcome)));
             }
         }
         for (indices, outcome) in waiting {
-            for (index, outcome) in indices.into_iter().zip(outcome.await.unwrap_or_default()) {
+            // One that is not known in time is sent again, and if it is kept after all it is there twice: the ledger
+            // knows it by its id.
+            let Ok(Ok(outcomes)) = outcome.await else { continue };
+            for (index, outcome) in indices.into_iter().zip(outcomes) {
                 kept[index] = outcome;
             }
         }
@@ -228,7 +247,7 @@ impl Kafka {
         }
         tasks.spawn(leases.run(Arc::clone(&self), stop.clone()));
         tasks.spawn(Arc::clone(&self).forward_dead(consumer.ledger(), stop.clone()));
-        tasks.spawn(Arc::clone(&self).look_after(stop));
+        tasks.spawn(Arc::clone(&self).look_after(partitions, stop));
         tracing::info!(topic = self.settings.topic, partitions, "connected to Kafka");
         while let Some(ended) = tasks.join_next().await {
             // A partition without its task would be silent for ever.
@@ -247,22 +266,40 @@ impl Kafka {
         Ok(partitions)
     }
 
-    /// Makes a new client while the brokers stay away from the old one.
-    async fn look_after(self: Arc<Self>, stop: Stop) {
-        let mut away = 0;
+    /// Makes a new client while a partition stays away from the old one, which asks nobody else who leads it as long
+    /// as the leader that it knows says nothing at all. Ends the relay when the topic has got more partitions: nobody
+    /// would read some of them, where relays know of different numbers.
+    async fn look_after(self: Arc<Self>, partitions: i32, stop: Stop) {
+        let (mut away, mut looks) = (0, 0_u32);
         loop {
             tokio::select! {
                 () = sleep(LOOK) => {}
                 () = stop.stopped() => return,
             }
-            away = if self.is_up() { 0 } else { away + 1 };
+            away = if self.down().is_empty() { 0 } else { away + 1 };
             if away >= PATIENCE
                 && let Ok(Ok(client)) = timeout(DEADLINE, brokers::connect(&self.settings)).await
             {
                 self.set_client(client);
                 away = 0;
             }
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(RECOUNT)
+                && let Some(now) = self.count().await
+                && now != partitions
+            {
+                let topic = &self.settings.topic;
+                stop.fail(format!(
+                    "the topic {topic} has {now} partitions, and had {partitions} when this relay began: start it again"
+                ));
+            }
         }
+    }
+
+    /// How many partitions the topic has, if somebody says so.
+    async fn count(&self) -> Option<i32> {
+        let client = self.client().ok()?;
+        timeout(DEADLINE, brokers::partitions(&client, &self.settings.topic)).await.ok()?.ok()?
     }
 
     /// Moves dead letters to their topic until told to stop.

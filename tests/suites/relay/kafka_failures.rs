@@ -181,3 +181,63 @@ fn told_to_end_while_the_brokers_are_away_it_ends() {
     assert!(!listed.status.success());
     assert!(!listed.stderr.is_empty() && listed.stdout.is_empty(), "{listed:?}");
 }
+
+#[test]
+fn when_one_of_two_brokers_says_nothing_any_more_the_other_one_is_asked() {
+    let kafka = Kafka::start();
+    let second = kafka.join();
+    let (events, dead) = ("events".to_owned(), "dead".to_owned());
+    for topic in [&events, &dead] {
+        kafka.create_replicated_topic(topic, 6, 2);
+    }
+    let brokers = format!("{},{}", second.brokers(), kafka.brokers());
+    let topics = Topics { kafka: &kafka, events, dead };
+    let relay = ready(topics.relay().env("KAFKA_BROKERS", &brokers).start());
+    let batch = || -> Vec<_> { (0..60).map(|_| Otp::new().event(GENERATED)).collect() };
+    hand_over(&relay, &batch());
+    eventually("deliveries from all partitions", SOON, || inbox(&relay).len() == 60);
+    // As when its machine loses power: nobody hears that its connections are gone.
+    second.signal("STOP");
+    let begun = Instant::now();
+    let mut rest = batch();
+    let mut first_accepted = None;
+    while !rest.is_empty() {
+        let asked = Instant::now();
+        let answer = post(&relay, &rest);
+        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+        if answer.status == 200 {
+            let accepted = crate::ids(&answer.json()["accepted"]);
+            first_accepted.get_or_insert((begun.elapsed(), accepted.len()));
+            rest.retain(|event| !accepted.contains(text(event, "id")));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(45), "{} are still to be taken", rest.len());
+    }
+    println!("the first were taken after {first_accepted:?}, all after {:?}", begun.elapsed());
+    // What the other one led all the time is not refused for it.
+    assert!(first_accepted.is_some_and(|(after, count)| after < PATIENCE && count > 0));
+    eventually("all deliveries", SOON, || inbox(&relay).len() == 120);
+    println!("all were delivered after {:?}", begun.elapsed());
+    assert_eq!(metric(&relay, "bus_up"), 1.0);
+    second.signal("CONT");
+}
+
+#[test]
+fn when_the_topic_gets_more_partitions_the_relay_begins_anew_and_reads_all() {
+    let kafka = Kafka::start();
+    kafka.create_topic("events", 2);
+    let topics = Topics { kafka: &kafka, events: "events".to_owned(), dead: "dead".to_owned() };
+    let mut relay = ready(topics.relay().start());
+    kafka.add_partitions("events", 5);
+    let status = relay.wait();
+    assert_eq!(status.code(), Some(1), "{}", relay.log());
+    assert!(relay.log().contains("has 5 partitions, and had 2"), "{}", relay.log());
+    relay.restart();
+    wait_until_ready(&relay);
+    let events: Vec<_> = (0..40).map(|_| Otp::new().event(GENERATED)).collect();
+    hand_over(&relay, &events);
+    eventually("deliveries from all partitions", SOON, || inbox(&relay).len() == 40);
+    assert_eq!(
+        kafka.records("events").iter().map(|record| record.partition).collect::<BTreeSet<_>>().len(),
+        5
+    );
+}

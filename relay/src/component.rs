@@ -3,7 +3,7 @@
 
 use crate::{ledger::Ledger, metrics::Metrics, stop::Stop};
 use anyhow::Result;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
 use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, interval, sleep},
@@ -16,6 +16,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Cleaning is done in rounds of a bounded number of rows, with a pause in between for others.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
 const MAX_ROUNDS: usize = 10_000;
+
+/// Fewer rows of a kind than a round removes if there are more: these have just become due, and more of them will
+/// while the service is used.
+const FEW: i64 = 500;
 
 /// Asks the component.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ impl Component {
         let client = reqwest::Client::builder()
             .timeout(DEADLINE)
             .redirect(reqwest::redirect::Policy::none())
+            // The token is for the component alone.
+            .no_proxy()
             .build()?;
         Ok(Self { client, url, token })
     }
@@ -53,7 +59,8 @@ impl Component {
         serde_json::from_slice(&response.bytes().await.ok()?).ok()
     }
 
-    /// Has it push what waits, as long as that helps, and notes what is left.
+    /// Has it push what waits, as long as that helps, and notes what is left. What has only just come is pushed by
+    /// whoever made it.
     async fn flush(&self, metrics: &Metrics) {
         loop {
             let counts = self.ask("/internal/outbox/flush").await;
@@ -62,17 +69,19 @@ impl Component {
             let count = |name| counts.get(name).copied().unwrap_or_default();
             metrics.outbox_waiting.set(count("waiting"));
             metrics.outbox_dead.set(count("dead"));
-            if count("waiting") == 0 || count("published") == 0 {
+            metrics.outbox_oldest_seconds.set(count("oldestSeconds"));
+            if count("oldestSeconds") == 0 || count("published") == 0 {
                 break;
             }
+            sleep(BETWEEN_ROUNDS).await;
         }
     }
 
-    /// Has it clean up until there is nothing left to clean.
+    /// Has it clean up until there is hardly anything left to clean.
     async fn purge(&self) {
         for _ in 0..MAX_ROUNDS {
             let counts = self.ask("/internal/purge").await.unwrap_or_default();
-            if counts.values().all(|count| *count == 0) {
+            if counts.values().all(|count| *count < FEW) {
                 break;
             }
             sleep(BETWEEN_ROUNDS).await;
@@ -103,35 +112,36 @@ pub(crate) async fn run(
     remember: Duration,
     stop: Stop,
 ) {
-    let ask_to_flush = async || {
-        if let Some(component) = &component {
+    let every = |period| {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut flush, mut purge) = (every(flush), every(purge));
+    let flushing = async {
+        let Some(component) = &component else { return pending().await };
+        loop {
             tokio::select! {
-                () = component.flush(&metrics) => {}
-                () = stop.stopped() => {}
+                _ = flush.tick() => {}
+                // What was turned away while the brokers were away has waited long enough.
+                () = bus_is_back.notified() => {}
             }
+            component.flush(&metrics).await;
         }
     };
-    let (mut flush, mut purge) = (interval(flush), interval(purge));
-    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = flush.tick() => ask_to_flush().await,
-            // What was turned away while the brokers were away has waited long enough.
-            () = bus_is_back.notified() => ask_to_flush().await,
-            _ = purge.tick() => {
-                let cleaning = async {
-                    if let Some(component) = &component {
-                        component.purge().await;
-                    }
-                    clean(&ledger, remember).await;
-                };
-                tokio::select! {
-                    () = cleaning => {}
-                    () = stop.stopped() => return,
-                }
+    // Beside it: under a load that never lets the outbox be empty, there is the most to clean up.
+    let cleaning = async {
+        loop {
+            purge.tick().await;
+            if let Some(component) = &component {
+                component.purge().await;
             }
-            () = stop.stopped() => return,
+            clean(&ledger, remember).await;
         }
+    };
+    tokio::select! {
+        () = flushing => {}
+        () = cleaning => {}
+        () = stop.stopped() => {}
     }
 }

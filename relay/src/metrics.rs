@@ -66,6 +66,8 @@ pub(crate) struct Metrics {
     pub(crate) leases_lost: IntCounter,
     /// Events in the component's outbox, as it last said.
     pub(crate) outbox_waiting: IntGauge,
+    /// Seconds that the oldest of them has waited, as it last said.
+    pub(crate) outbox_oldest_seconds: IntGauge,
     /// Events among the component's dead, as it last said.
     pub(crate) outbox_dead: IntGauge,
     /// Whether the bus can be reached.
@@ -227,6 +229,10 @@ impl Metrics {
                 &HTTP_SECONDS,
             )?,
             outbox_waiting: gauge("outbox_waiting", "Events in the component's outbox, as it last said")?,
+            outbox_oldest_seconds: gauge(
+                "outbox_oldest_seconds",
+                "Age of the oldest event in the component's outbox, as it last said",
+            )?,
             outbox_dead: gauge("outbox_dead", "Events among the component's dead, as it last said")?,
             bus_up: gauge("bus_up", "Whether the bus can be reached: 1 or 0")?,
             lag: (lag, age),

@@ -1,14 +1,14 @@
 //! What a provider of text messages looks like to those who send through it.
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::State,
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     serve::ListenerExt,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
@@ -62,6 +62,7 @@ struct Book(Arc<Mutex<Pages>>);
 
 #[derive(Debug, Default)]
 struct Pages {
+    body: Option<Value>,
     sent: Vec<Sent>,
     next: VecDeque<StatusCode>,
     always: StatusCode,
@@ -112,6 +113,11 @@ impl SmsProvider {
         pages.always = code(status);
     }
 
+    /// Says that in each answer from now on.
+    pub fn answer_with(&self, body: Value) {
+        self.book.open().body = Some(body);
+    }
+
     /// Sends each request on to there with a 307, until told to [`answer_all`](Self::answer_all).
     pub fn redirect_to(&self, url: &str) {
         self.answer_all(307);
@@ -145,14 +151,14 @@ async fn receive(
         body: body.into(),
         at: Instant::now(),
     };
-    let (status, delay, redirect) = {
+    let (status, delay, redirect, body) = {
         let mut pages = book.open();
         pages.sent.push(sent);
         let status = pages.next.pop_front().unwrap_or(pages.always);
-        (status, pages.delay, pages.redirect.clone())
+        (status, pages.delay, pages.redirect.clone(), pages.body.clone().unwrap_or_else(|| json!({})))
     };
     tokio::time::sleep(delay).await;
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], "{}").into_response();
+    let mut response = (status, Json(body)).into_response();
     if let Some(url) = redirect {
         response.headers_mut().insert(header::LOCATION, url.try_into().unwrap());
     }

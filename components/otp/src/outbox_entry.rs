@@ -20,9 +20,12 @@ pub(crate) struct Refused {
 
 /// How much there is.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Waiting {
     /// Events that are still to be published.
     pub(crate) waiting: i64,
     /// Events that were refused or have waited too long.
     pub(crate) dead: i64,
+    /// For how long the oldest of the first has waited; 0 without any.
+    pub(crate) oldest_seconds: i64,
 }

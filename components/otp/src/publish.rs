@@ -208,9 +208,13 @@ async fn try_batch(
         let settled = |sequence: &i64| {
             accepted.contains(sequence) || refused.iter().any(|refused| refused.sequence == *sequence)
         };
-        let held: Vec<_> = events.iter().map(|entry| entry.sequence).filter(|held| !settled(held)).collect();
-        // For whoever finds the relay first.
-        Store::new(place).release(&held).await?;
+        // For whoever finds the relay first. Not if there is more behind them, which may go where these cannot: a part
+        // of the brokers may be away.
+        if published.claimed < MAX_BATCH_EVENTS {
+            let held: Vec<_> =
+                events.iter().map(|entry| entry.sequence).filter(|held| !settled(held)).collect();
+            Store::new(place).release(&held).await?;
+        }
         return Err(Held::Relay(reason));
     }
     (published.published, published.refused) = (accepted.len(), refused.len());

@@ -447,6 +447,16 @@ fn the_component_is_asked_to_push_and_to_clean_up() {
 }
 
 #[test]
+fn what_never_ends_to_be_pushed_holds_up_no_cleaning() {
+    let component = SmsProvider::start();
+    component.answer_with(json!({ "published": 500, "waiting": 500, "oldestSeconds": 9 }));
+    let _relay =
+        Relay::builder().env("RELAY_COMPONENT_URL", &component.url()).env("RELAY_TOKEN", TOKEN).start();
+    let count = |path: &str| component.sent().iter().filter(|sent| sent.path == path).count();
+    eventually("both", SOON, || count("/internal/outbox/flush") >= 5 && count("/internal/purge") >= 5);
+}
+
+#[test]
 fn told_to_end_it_finishes_what_is_under_way_and_takes_no_more() {
     let provider = SmsProvider::start();
     provider.delay(Duration::from_secs(2));

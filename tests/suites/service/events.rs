@@ -199,6 +199,9 @@ fn a_relay_that_hangs_slows_no_request_down() {
     let flushed = flush(&client).expect(200);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(flushed["waiting"], 51);
+    service.sql().execute("UPDATE outbox SET created_at = created_at - 90000", &[]);
+    let oldest = flush(&client).expect(200)["oldestSeconds"].as_i64().unwrap();
+    assert!((90..120).contains(&oldest), "{oldest}");
 }
 
 #[test]
@@ -225,7 +228,10 @@ fn one_bad_event_holds_nobody_up() {
     let reasons = database.rows("SELECT reason FROM outbox_dead", &[]);
     assert!(reasons.iter().all(|reason| reason[0] != ""), "{reasons:?}");
     assert!(outbox(&service).is_empty());
-    assert_eq!(flush(&client).expect(200), json!({ "published": 0, "refused": 0, "waiting": 0, "dead": 3 }));
+    assert_eq!(
+        flush(&client).expect(200),
+        json!({ "published": 0, "refused": 0, "waiting": 0, "dead": 3, "oldestSeconds": 0 })
+    );
 }
 
 #[test]

@@ -51,7 +51,11 @@ impl Connection {
     pub(crate) async fn waiting(&self) -> Result<Waiting, Unavailable> {
         let rows = self.run(statement::OUTBOX_COUNT, []).await?;
         let row = rows.first().ok_or_else(|| Unavailable("database: a count gave no row".to_owned()))?;
-        Ok(Waiting { waiting: row.integer(0)?, dead: row.integer(1)? })
+        Ok(Waiting {
+            waiting: row.integer(0)?,
+            dead: row.integer(1)?,
+            oldest_seconds: row.integer(2)? / 1000,
+        })
     }
 
     pub(crate) async fn purge(

@@ -325,10 +325,15 @@ impl Serve {
     /// The keys that open codes.
     pub(crate) fn keys(&self) -> Result<KeyRing> {
         let list = self.encryption_keys.trim();
+        let production = self.profile == Profile::Production;
         if !list.is_empty() {
-            return KeyRing::parse(list).context("RELAY_ENCRYPTION_KEYS");
+            let keys = KeyRing::parse(list).context("RELAY_ENCRYPTION_KEYS")?;
+            if production && keys.has_development_key() {
+                bail!("RELAY_ENCRYPTION_KEYS has the public development key, which is for development only");
+            }
+            return Ok(keys);
         }
-        if self.profile == Profile::Production {
+        if production {
             bail!(
                 "RELAY_ENCRYPTION_KEYS must be set in production, to what the component has as encryption_keys"
             );

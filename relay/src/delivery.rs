@@ -224,7 +224,8 @@ impl Delivery {
             // The first look was when the round began; since then a provider, or a pause, took its time.
             let looked_at_just_now = last.is_none() && due.claimed_at.elapsed() < FRESH;
             if now() >= due.expires_at || (!looked_at_just_now && !self.is_live(due).await) {
-                return self.again(due, now(), "no longer live".to_owned(), true);
+                // By the ledger's clock it may live for a moment longer.
+                return self.again(due, now() + BACKOFF.0, "no longer live".to_owned(), true);
             }
             if let Err(at) = self.gate(name, Gate::enter) {
                 refused_by_all = false;

@@ -302,9 +302,16 @@ fn syntax_error(source: &str, error: &toml::de::Error) -> anyhow::Error {
     }
 }
 
-/// What does not fit and where, without the texts that the error quotes: one may be a secret.
+/// What does not fit and where, without the values that the error quotes: one may be a secret.
 fn without_values(error: &toml::de::Error) -> String {
-    let text = error.to_string().trim_end().replace('\n', " ");
+    let mut text = error.to_string().trim_end().replace('\n', " ");
+    for kind in ["integer `", "floating point `", "boolean `"] {
+        if let Some((before, (_, after))) =
+            text.split_once(kind).and_then(|(before, rest)| Some((before, rest.split_once('`')?)))
+        {
+            text = format!("{before}{kind}…`{after}");
+        }
+    }
     match (text.find('"'), text.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}\"…{}", &text[..first], &text[last..]),
         _ => text,
@@ -433,6 +440,8 @@ mod tests {
                 channels("sms = \"hunter2\""),
                 "invalid type: string \"…\", expected a sequence in `channels.sms`",
             ),
+            (channels("sms = 12345678"), "invalid type: integer `…`, expected a sequence in `channels.sms`"),
+            (channels("sms = 1.5"), "invalid type: floating point `…`, expected a sequence"),
             (
                 channels("sms = [\"mian\"]"),
                 "channels.sms: there is no [providers.mian]: write one, or name inbox, log, mail, main, \

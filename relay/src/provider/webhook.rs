@@ -163,8 +163,12 @@ fn outcome(status: StatusCode) -> Result<(), SendError> {
     let status = status.as_u16();
     match status {
         200..=299 => Ok(()),
-        // A key or an address that is wrong is most often the operator's slip, and mended while codes live.
-        401 | 403 | 404 | 408 | 425 | 429 | 500..=599 => Err(SendError::Temporary(format!("HTTP {status}"))),
+        // A key or an address that is wrong is most often the operator's slip, and mended while codes live. 409 is what a
+        // gateway says to a repetition while it is still at work on the first (draft-ietf-httpapi-idempotency-key-header,
+        // section 2.6).
+        401 | 403 | 404 | 408 | 409 | 425 | 429 | 500..=599 => {
+            Err(SendError::Temporary(format!("HTTP {status}")))
+        }
         300..=399 => Err(SendError::Permanent(format!("HTTP {status}: redirects are not followed"))),
         _ => Err(SendError::Permanent(format!("HTTP {status}"))),
     }
@@ -354,7 +358,7 @@ mod tests {
         for status in [200, 201, 202, 204] {
             assert_eq!(send(status).await, Ok(()), "{status}");
         }
-        for status in [401, 403, 404, 408, 425, 429, 500, 502, 503, 504, 599] {
+        for status in [401, 403, 404, 408, 409, 425, 429, 500, 502, 503, 504, 599] {
             assert_eq!(send(status).await, Err(SendError::Temporary(format!("HTTP {status}"))));
         }
         for status in [400, 402, 410, 422] {

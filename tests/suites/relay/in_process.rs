@@ -6,6 +6,7 @@ use crate::{
     metric, metric_becomes, post, requests_reach, shown, text,
 };
 use harness::{Relay, RelayBuilder, SmsProvider, at_once, eventually};
+use otp_seal::KeyRing;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -325,7 +326,7 @@ fn what_cannot_be_delivered_at_all_is_dead_and_holds_nobody_up() {
     let mut damaged = Otp::new().event(GENERATED);
     damaged["data"]["sealedOtp"] = json!("00ff");
     let mut of_another = Otp::new().event(GENERATED);
-    of_another["data"]["sealedOtp"] = json!(Otp::new().sealed());
+    of_another["data"]["sealedOtp"] = json!(Otp::new().sealed(&KeyRing::development()));
     let mut by_pigeon = Otp::new().event(GENERATED);
     by_pigeon["data"]["channel"] = json!("pigeon");
     let mut without_data = Otp::new().event(GENERATED);
@@ -414,6 +415,7 @@ fn production() -> RelayBuilder {
 #[test]
 fn production_refuses_what_is_for_development_and_says_what_to_set() {
     let keys = KEY;
+    let disguised = format!("{KEY},{}", development_key().replacen("dev:", "k2:", 1));
     let table = crate::webhook_table("main", "https://sms.example/messages");
     let channels =
         |sms: &str, email: &str| format!("[channels]\nsms = [\"{sms}\"]\nemail = [\"{email}\"]\n{table}");
@@ -423,6 +425,13 @@ fn production_refuses_what_is_for_development_and_says_what_to_set() {
         (
             production().env("RELAY_TOKEN", TOKEN).delivery(&serious),
             ["RELAY_ENCRYPTION_KEYS", "encryption_keys"],
+        ),
+        (
+            production()
+                .env("RELAY_TOKEN", TOKEN)
+                .env("RELAY_ENCRYPTION_KEYS", &disguised)
+                .delivery(&serious),
+            ["RELAY_ENCRYPTION_KEYS", "public development key"],
         ),
         (
             production().env("RELAY_TOKEN", TOKEN).env("RELAY_ENCRYPTION_KEYS", keys),
@@ -457,11 +466,14 @@ fn production_serves_with_all_that_it_wants() {
     let relay = Relay::builder()
         .env("RELAY_PROFILE", "production")
         .env("RELAY_TOKEN", TOKEN)
-        .env("RELAY_ENCRYPTION_KEYS", &development_key())
+        .env("RELAY_ENCRYPTION_KEYS", KEY)
         .delivery(&format!("[channels]\nsms = [\"main\"]\nemail = [\"main\"]\n{table}"))
         .start();
     let authorization = format!("Bearer {TOKEN}");
-    let batch = json!([Otp::new().event(GENERATED)]).to_string();
+    let otp = Otp::new();
+    let mut event = otp.event(GENERATED);
+    event["data"]["sealedOtp"] = json!(otp.sealed(&KeyRing::parse(KEY).unwrap()));
+    let batch = json!([event]).to_string();
     crate::post_as(&relay, &[("authorization", &authorization)], &batch).expect(200);
     requests_reach(&provider, 1);
     let refused = post(&relay, &[]);

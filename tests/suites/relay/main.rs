@@ -114,11 +114,11 @@ impl Otp {
         IndexKey::development().number(&self.number).to_string()
     }
 
-    fn sealed(&self) -> String {
+    fn sealed(&self, keys: &KeyRing) -> String {
         let mut nonce = [0; NONCE_BYTES];
         nonce[..4].copy_from_slice(&unique().to_be_bytes());
         let context = Context { purpose: otp_seal::CODE, otp_id: &self.otp_id, number: &self.number };
-        hex::encode(KeyRing::development().seal(self.code.as_bytes(), &context, nonce))
+        hex::encode(keys.seal(self.code.as_bytes(), &context, nonce))
     }
 
     /// A new event that its number is erased, this code being the newest. It names no number.
@@ -138,7 +138,7 @@ impl Otp {
             data["email"] = json!(email);
         }
         if [GENERATED, RESENT, REGENERATED].contains(&kind) {
-            data["sealedOtp"] = json!(self.sealed());
+            data["sealedOtp"] = json!(self.sealed(&KeyRing::development()));
         }
         json!({
             "specversion": "1.0", "id": unique_id(), "source": "spin-otp", "type": kind,

@@ -144,12 +144,12 @@ impl ports::Cache for Cache {
         if !self.codes {
             return;
         }
-        let [key, _] = self.keys(&number);
+        let keys = self.keys(&number);
         self.later(move || {
             // Reckoned when it is sent: it may have waited.
             let life = expires_at.unix_millis() - Environment.now().unix_millis();
             let CachedCode { version, sealed } = code;
-            (life >= LEAST_LIFE).then_some(Command::Put { key, version, sealed, life })
+            (life >= LEAST_LIFE).then_some(Command::Put { keys, version, sealed, life })
         });
     }
 

@@ -392,7 +392,7 @@ impl Reader {
 
     /// Where Redis is, if it is anywhere.
     async fn redis(&mut self) -> Option<Address> {
-        let text = |value: &str| Ok::<_, std::convert::Infallible>(value.to_owned());
+        let text = |value: &str| Ok::<_, std::convert::Infallible>(value.trim().to_owned());
         let username = self.read("redis_username", text).await?;
         let password = self.read("redis_password", text).await?;
         let database = self.read("redis_database", |value| unless_empty(value, whole_number)).await?;

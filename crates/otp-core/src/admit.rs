@@ -76,8 +76,10 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         let of_the_number =
             !matches!(refusal, Refusal::Suspended { .. } | Refusal::Full(_) | Refusal::Replay(_));
         self.take_back(counted && !(self.policy.uniform && of_the_number), caller);
-        let seconds_until =
-            |until: Timestamp| seconds_rounded_up(until.unix_millis() - now.unix_millis()).max(1);
+        // From this moment on: what stands in the way may have begun while this request was on its way.
+        let seconds_until = |until: Timestamp| {
+            seconds_rounded_up(until.unix_millis() - self.environment.now().unix_millis()).max(1)
+        };
         Err(match refusal {
             Refusal::Replay(replay) => return self.replayed(replay, number).map(Given::Before),
             Refusal::NotFound => OtpError::NotFound,

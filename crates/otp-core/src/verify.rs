@@ -67,7 +67,8 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         if judged.verdict == Verdict::Right || locked_by_this {
             self.cache.forget(self.index.number(attempt.number.as_str()), judged.version);
         }
-        if judged.locked {
+        // Where all answers are alike, nothing is noted there of a number, and this one has to come as soon as any.
+        if judged.locked && !self.policy.uniform {
             // Whatever is noted of the number there, it is locked first.
             self.cache.erase(self.index.number(attempt.number.as_str())).await;
         }

@@ -314,6 +314,30 @@ fn an_erased_number_is_not_refused_for_what_others_noted_meanwhile() {
     }
 }
 
+/// A code goes there after its answer, and so perhaps after the erasure.
+#[test]
+fn no_code_of_before_comes_to_redis_after_the_erasure() {
+    let redis = Redis::start();
+    let service = Service::builder().without_limits().variable("redis_endpoint", &redis.endpoint()).start();
+    let codes = || redis.keys().into_iter().filter(|key| key.starts_with("spin-otp:code:")).count();
+    let mut after = 0;
+    for _ in 0..60 {
+        let number = number();
+        at_once(2, |index| match index {
+            0 => drop(service.client().try_generate(&number)),
+            _ => is_erased(&erase(&service.client(), &number)),
+        });
+        std::thread::sleep(Duration::from_millis(30));
+        let known = service.sql().number("SELECT count(*) FROM users WHERE mobile_number = ?1", &[&number]);
+        if known == 0 {
+            after += 1;
+            assert_eq!(codes(), 0, "a code that nobody has");
+        }
+        is_erased(&erase(&service.client(), &number));
+    }
+    assert!(after > 0, "no erasure came last");
+}
+
 #[test]
 fn while_redis_is_away_it_is_erased_all_the_same_and_no_cached_code_comes_back() {
     let mut redis = Redis::start();

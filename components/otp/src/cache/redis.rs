@@ -73,7 +73,7 @@ pub(super) enum Command {
     /// Notes until when a number is at its limit, for as long as that is true, in milliseconds.
     Note { key: String, until: i64, life: i64 },
     /// Caches a code for `life` milliseconds, unless the same or a newer one is cached.
-    Put { key: String, version: OtpVersion, sealed: Vec<u8>, life: i64 },
+    Put { keys: [String; 2], version: OtpVersion, sealed: Vec<u8>, life: i64 },
     /// Drops a code, unless a newer one is cached.
     Forget { key: String, version: OtpVersion },
     /// Forgets a number: its code, and until when it is at its limit.
@@ -147,10 +147,10 @@ impl Command {
                 let arguments = [*until, *life].map(RedisParameter::Int64);
                 NOTE.run(connection, std::slice::from_ref(key), &arguments).await
             }
-            Self::Put { key, version, sealed, life } => {
+            Self::Put { keys, version, sealed, life } => {
                 let sealed = RedisParameter::Binary(sealed.clone());
                 let arguments = [RedisParameter::Int64(version.get()), sealed, RedisParameter::Int64(*life)];
-                PUT.run(connection, std::slice::from_ref(key), &arguments).await
+                PUT.run(connection, keys, &arguments).await
             }
             Self::Forget { key, version } => {
                 FORGET

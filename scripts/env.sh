@@ -43,7 +43,7 @@ quoted() {
 secret() {
   local name
   for name in REDIS_PASSWORD POSTGRES_PASSWORD RELAY_DATABASE_URL KAFKA_SASL_PASSWORD; do
-    [ -n "${!name:-}" ] || say "$name is not set and stays empty; deploy/README.md says where that is right."
+    [ -n "${!name:-}" ] || say "$name is not set; deploy/README.md says where that is right."
   done
   cat <<SECRET
 apiVersion: v1
@@ -60,9 +60,11 @@ stringData:
   redis-password: $(quoted "${REDIS_PASSWORD:-}")
   postgres-password: $(quoted "${POSTGRES_PASSWORD:-}")
   postgres-ca: $(quoted "${POSTGRES_CA:-}")
-  relay-database-url: $(quoted "${RELAY_DATABASE_URL:-}")
   kafka-sasl-password: $(quoted "${KAFKA_SASL_PASSWORD:-}")
 SECRET
+  # Absent rather than empty: a relay that is meant to have it does not start then. With an empty one each would
+  # keep a ledger of its own, and send what the others send.
+  [ -z "${RELAY_DATABASE_URL:-}" ] || printf '  relay-database-url: %s\n' "$(quoted "$RELAY_DATABASE_URL")"
 }
 
 environment() {

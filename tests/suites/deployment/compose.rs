@@ -19,8 +19,14 @@ const FILE: &str = "docker-compose.yml";
 const TRY: &str = "deploy/compose/try.yml";
 
 /// What an operator may set beside the keys, and need not.
-const OPTIONS: [&str; 4] =
-    ["OTP_ALLOWED_COUNTRIES", "OTP_DELIVERY_FILE", "OTP_LISTEN", "OTP_TRUSTED_PROXIES"];
+const OPTIONS: [&str; 6] = [
+    "OTP_ALLOWED_COUNTRIES",
+    "OTP_CLIENT_RATE_LIMIT",
+    "OTP_DELIVERY_FILE",
+    "OTP_GLOBAL_RATE_LIMIT",
+    "OTP_LISTEN",
+    "OTP_TRUSTED_PROXIES",
+];
 
 /// The file as it is written.
 pub(crate) fn written() -> Value {

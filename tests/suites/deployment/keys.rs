@@ -155,6 +155,15 @@ fn the_secret_of_kubernetes_has_the_keys_of_the_example() {
 }
 
 #[test]
+fn without_an_address_of_its_ledger_a_relay_that_wants_one_does_not_start() {
+    let output = run(tempfile::tempdir().unwrap().path(), &["--secret"], &[]);
+    let secret = yaml::documents(&String::from_utf8(output.stdout).unwrap()).remove(0);
+    // The kubelet starts no container that refers to a key that is not there.
+    assert!(secret["stringData"].get("relay-database-url").is_none(), "{secret}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("RELAY_DATABASE_URL is not set"));
+}
+
+#[test]
 fn nothing_works_with_the_secret_of_the_example() {
     let example = yaml::file(&repository().join("deploy/secret.example.yaml"));
     for (name, value) in example["stringData"].as_object().unwrap() {

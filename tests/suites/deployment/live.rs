@@ -180,6 +180,8 @@ fn the_cache_starts_as_it_is_told_to_and_asks_for_its_password() {
     let port = address.rsplit_once(':').unwrap().1;
     // At its own port there may be somebody else's.
     let script = script.replace("appendonly no", &format!("appendonly no\\nport {port}"));
+    // Else the first process would be a shell, which hears no signal there.
+    assert_eq!(service["init"], true);
     let folder = temporary_folder();
     let mut redis = Command::new(shell)
         .args([option, &script])

@@ -265,7 +265,9 @@ fn probes_ask_what_is_answered() {
         // Shorter than its own deadline, and a slow database would take the service out.
         assert!(ready["timeoutSeconds"].as_i64().unwrap() > 3);
         let container = container(&objects);
-        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        for (probe, path) in
+            [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]
+        {
             let probe = &container[probe];
             assert_eq!(probe["httpGet"]["path"], path);
             assert_eq!(probe["httpGet"]["port"], container["ports"][0]["name"]);
@@ -341,6 +343,21 @@ fn what_scales_is_there_and_what_is_asked_is_exported() {
         assert!(alerts.contains(&format!("up{{job=\"{job}\"}}")), "{job}");
         assert_eq!(endpoint["relabelings"][0]["targetLabel"], "job");
     }
+}
+
+#[test]
+fn postgres_has_room_for_all_that_may_be_started() {
+    // Of an instance of the service in Spin, and in our host; of a relay, with its heartbeat.
+    let (service, relay) = (64, 10 + 1);
+    let in_cluster = render("in-cluster");
+    let most = |object: &str, field: &str| find(&in_cluster, object)["spec"][field].as_i64().unwrap();
+    // One more of each while a new version is rolled out, and some for the operator and for people.
+    let wanted = service * (most("HorizontalPodAutoscaler/spin-otp", "maxReplicas") + 1)
+        + relay * (most("ScaledObject/relay", "maxReplicaCount") + 1)
+        + 20;
+    let parameters = &find(&in_cluster, "Cluster/spin-otp-postgres")["spec"]["postgresql"]["parameters"];
+    let room: i64 = text(&parameters["max_connections"]).parse().unwrap();
+    assert!(wanted <= room, "{wanted} connections of {room}");
 }
 
 /// Who may go where, of the pods that there are: from, to, port.

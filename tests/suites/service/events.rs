@@ -1,7 +1,9 @@
 //! What each request leaves for others to act on, and how it gets to the relay.
 
 use crate::{now, outbox};
-use harness::{Client, Relay, Service, Store, at_once, eventually, number, temporary_folder, unused_address};
+use harness::{
+    Client, Relay, Service, SmsProvider, Store, at_once, eventually, number, temporary_folder, unused_address,
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -202,6 +204,28 @@ fn a_relay_that_hangs_slows_no_request_down() {
     service.sql().execute("UPDATE outbox SET created_at = created_at - 90000", &[]);
     let oldest = flush(&client).expect(200)["oldestSeconds"].as_i64().unwrap();
     assert!((90..120).contains(&oldest), "{oldest}");
+}
+
+#[test]
+fn a_full_batch_that_cannot_be_taken_lets_what_is_behind_it_go_first() {
+    let relay = SmsProvider::start();
+    relay.answer_all(503);
+    let service = with_relay_at(relay.url().strip_prefix("http://").unwrap()).start();
+    let client = service.client();
+    client.get("/readyz").expect(200);
+    let database = service.sql();
+    for index in 0..501 {
+        let event = format!("{{\"id\":\"event-{index}\"}}");
+        database.execute("INSERT INTO outbox (event, created_at) VALUES (?1, 0)", &[&event]);
+    }
+    for _ in 0..3 {
+        assert_eq!(flush(&client).expect(200)["published"], 0);
+    }
+    let sent = relay.sent();
+    let pushed = sent.iter().filter(|sent| sent.method == "POST");
+    let batches: Vec<_> = pushed.map(|sent| sent.json().as_array().unwrap().len()).collect();
+    // The one behind them is all that is left, and asked for again and again: the others wait for their turn.
+    assert_eq!(batches, [500, 1, 1]);
 }
 
 #[test]

@@ -176,6 +176,24 @@ fn a_request_that_has_begun_to_arrive_is_answered() {
     assert_eq!(service.wait().code(), Some(0));
 }
 
+/// The system has let them in, and nobody has told them of an end.
+#[test]
+fn who_has_come_before_the_end_and_waits_at_the_door_is_answered() {
+    let mut service = Service::start();
+    eventually("a good start", SOON, || Line::to(service.address()).get("/readyz").unwrap().status == 200);
+    service.signal("STOP");
+    let mut lines: Vec<_> = (0..400).map(|_| Line::to(service.address())).collect();
+    for line in &mut lines {
+        line.write(request("GET", "/healthz", "").as_bytes()).unwrap();
+    }
+    service.signal("TERM");
+    service.signal("CONT");
+    for line in &mut lines {
+        assert_eq!(line.answer().unwrap().status, 200);
+    }
+    assert_eq!(service.wait().code(), Some(0));
+}
+
 #[test]
 fn what_is_done_after_the_answer_is_done_before_the_end() {
     let relay = Relay::start();

@@ -72,7 +72,8 @@ pub(super) enum Command {
     Uncount { keys: Vec<String>, shares: Vec<i64> },
     /// Notes until when a number is at its limit, for as long as that is true, in milliseconds.
     Note { key: String, until: i64, life: i64 },
-    /// Caches a code for `life` milliseconds, unless the same or a newer one is cached.
+    /// Caches a code for `life` milliseconds, unless the same or a newer one is cached, or the number was erased a
+    /// moment ago. The keys are those of [`Command::Erase`], which notes that under the second.
     Put { keys: [String; 2], version: OtpVersion, sealed: Vec<u8>, life: i64 },
     /// Drops a code, unless a newer one is cached.
     Forget { key: String, version: OtpVersion },

@@ -12,9 +12,9 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use futures::FutureExt;
-use otp_core::{Breaker, Channel, Timestamp};
 use otp_events::Event;
 use otp_seal::{Context, KeyRing, OpenError};
+use otp_terms::{Breaker, Channel, Timestamp};
 use std::{
     collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,

@@ -1,6 +1,6 @@
 //! What is brought to the user.
 
-use otp_core::Channel;
+use otp_terms::Channel;
 use zeroize::Zeroizing;
 
 /// A message with a code in it, ready to be sent. Not printable.

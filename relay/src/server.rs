@@ -23,9 +23,9 @@ use axum::{
     routing::{get, post},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use otp_core::Timestamp;
 use otp_events::{Answer, Batch, MAX_BATCH_BYTES, NotTaken, Rejected, read_batch};
 use otp_seal::KeyRing;
+use otp_terms::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use std::{

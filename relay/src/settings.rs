@@ -49,7 +49,7 @@ use crate::{
     template::{Messages, MessagesTable},
 };
 use anyhow::{Context, anyhow, bail, ensure};
-use otp_core::Channel;
+use otp_terms::Channel;
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},

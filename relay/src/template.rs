@@ -6,7 +6,7 @@
 use crate::message::Message;
 use anyhow::{anyhow, bail, ensure};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
-use otp_core::{Channel, Timestamp};
+use otp_terms::{Channel, Timestamp};
 use zeroize::Zeroizing;
 
 /// What the texts of messages can name.

@@ -10,8 +10,8 @@ use crate::{
     },
     send_limit::{Quota, seconds_rounded_up},
     service::{IssuedCode, OtpError, OtpService},
-    timestamp::Timestamp,
 };
+use otp_terms::Timestamp;
 
 /// What came of a statement that sends a code.
 pub(crate) enum Given<T> {

@@ -1,6 +1,7 @@
 //! The guard against pumping: ranges of numbers that are sent much and verify nothing.
 
-use crate::{out_of_range::OutOfRange, timestamp::Timestamp};
+use crate::out_of_range::OutOfRange;
+use otp_terms::Timestamp;
 
 /// When a range is suspended, and for how long.
 ///

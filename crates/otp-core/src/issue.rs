@@ -3,7 +3,6 @@
 use crate::{
     admit::Given,
     caller::Caller,
-    channel::Channel,
     code::Code,
     number::MobileNumber,
     otp_id::OtpId,
@@ -12,8 +11,8 @@ use crate::{
     recipient::Recipient,
     send_limit::Quota,
     service::{IssuedCode, OtpError, OtpService},
-    timestamp::Timestamp,
 };
+use otp_terms::{Channel, Timestamp};
 
 /// A code that was drawn and is not written yet.
 struct Draft {
@@ -91,7 +90,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             code: Code::generate(self.policy.length, self.environment),
             otp_id: OtpId::generate(created_at, self.environment),
             created_at,
-            expires_at: created_at.after(self.policy.life),
+            expires_at: created_at.plus_seconds(self.policy.life.seconds()),
         }
     }
 

@@ -6,9 +6,7 @@
 //! construction: [`MobileNumber`], [`EmailAddress`], [`Channel`], [`Code`], [`OtpId`].
 
 mod admit;
-mod breaker;
 mod caller;
-mod channel;
 mod code;
 mod destinations;
 mod email;
@@ -26,12 +24,9 @@ mod recipient;
 mod resend;
 mod send_limit;
 mod service;
-mod timestamp;
 mod verify;
 
-pub use breaker::Breaker;
 pub use caller::{Caller, Idempotency};
-pub use channel::{Channel, InvalidChannel};
 pub use code::{Code, CodeLength, InvalidCode};
 pub use destinations::{Destinations, InvalidPrefix, NotServed};
 pub use email::{EmailAddress, InvalidEmail};
@@ -39,11 +34,11 @@ pub use guard::{Guard, GuardSettings, Judgement, Tally};
 pub use meter::{InvalidMeterLimit, Meter, MeterLimit};
 pub use number::{InvalidMobileNumber, MobileNumber, Region, UnknownRegion};
 pub use otp_id::OtpId;
+pub use otp_terms::{Breaker, Channel, InvalidChannel, Timestamp};
 pub use otp_version::OtpVersion;
 pub use out_of_range::OutOfRange;
 pub use policy::{CodeLife, LockTime, MaxAttempts, MaxFailures, Policy};
 pub use recipient::Recipient;
 pub use send_limit::{Quota, SendLimit, SendWindow};
 pub use service::{IssuedCode, OtpError, OtpService};
-pub use timestamp::Timestamp;
 pub use verify::{Attempt, Verified};

@@ -1,6 +1,7 @@
 //! Limits of what is not a number: a client, an API key, everybody together.
 
-use crate::{out_of_range::OutOfRange, timestamp::Timestamp};
+use crate::out_of_range::OutOfRange;
+use otp_terms::Timestamp;
 
 /// So many requests at once, and then as many in each window, evenly: the generic cell rate algorithm
 /// (ITU-T I.371, annex A), which needs one number for each that it counts. A window that begins with a burst

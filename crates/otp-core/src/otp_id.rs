@@ -1,6 +1,7 @@
 //! The id of a code.
 
-use crate::{random::Random, timestamp::Timestamp};
+use crate::random::Random;
+use otp_terms::Timestamp;
 
 /// Names one code for good: a UUID version 7 (RFC 9562), so that ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,16 +2,15 @@
 
 use crate::{
     caller::Idempotency,
-    channel::Channel,
     meter::Meter,
     number::MobileNumber,
     otp_id::OtpId,
     otp_version::OtpVersion,
     policy::{MaxAttempts, Policy},
     recipient::Recipient,
-    timestamp::Timestamp,
 };
 use otp_seal::{CheckValue, NumberIndex};
+use otp_terms::{Channel, Timestamp};
 
 pub use crate::random::Random;
 

@@ -1,6 +1,7 @@
 //! Where a code goes.
 
-use crate::{channel::Channel, email::EmailAddress};
+use crate::email::EmailAddress;
+use otp_terms::Channel;
 
 /// Where a code is to go, beside the number itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use crate::{
     number::MobileNumber,
     ports::{Cache, CachedCode, Clock, Database, Random, StoredCode},
     service::{IssuedCode, OtpError, OtpService},
-    timestamp::Timestamp,
 };
+use otp_terms::Timestamp;
 use std::cell::RefCell;
 
 impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
@@ -83,7 +83,6 @@ mod tests {
     use super::*;
     use crate::{
         caller::Idempotency,
-        channel::Channel,
         meter::Meter,
         otp_id::OtpId,
         otp_version::OtpVersion,
@@ -96,6 +95,7 @@ mod tests {
         recipient::Recipient,
     };
     use otp_seal::{Context, IndexKey, KeyRing, NumberIndex};
+    use otp_terms::Channel;
     use std::pin::pin;
 
     const NUMBER: &str = "+14155550123";

@@ -1,6 +1,7 @@
 //! The limit of a number.
 
-use crate::{out_of_range::OutOfRange, timestamp::Timestamp};
+use crate::out_of_range::OutOfRange;
+use otp_terms::Timestamp;
 
 /// Codes that are sent to one number: at most so many in any window of that length. Exact: it goes by the
 /// moments themselves.

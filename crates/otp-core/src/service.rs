@@ -1,16 +1,15 @@
 //! What can be done, and what the calls share.
 
 use crate::{
-    channel::Channel,
     code::Code,
     number::MobileNumber,
     otp_id::OtpId,
     policy::Policy,
     ports::{Cache, Clock, Database, Random, Unavailable},
     send_limit::Quota,
-    timestamp::Timestamp,
 };
 use otp_seal::{Context, IndexKey, KeyRing};
+use otp_terms::{Channel, Timestamp};
 
 /// The service: [`generate`](Self::generate), [`resend`](Self::resend),
 /// [`regenerate`](Self::regenerate) and [`verify`](Self::verify).

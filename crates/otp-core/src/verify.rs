@@ -3,15 +3,14 @@
 use crate::{
     admit::full_meter,
     caller::Caller,
-    channel::Channel,
     code::Code,
     number::MobileNumber,
     otp_id::OtpId,
     ports::{Cache, Checked, Clock, Database, Guess, Metered, Random, Verdict},
     send_limit::seconds_rounded_up,
     service::{OtpError, OtpService},
-    timestamp::Timestamp,
 };
+use otp_terms::{Channel, Timestamp};
 
 /// What a user typed, and for which code.
 #[derive(Debug)]

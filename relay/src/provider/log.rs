@@ -3,7 +3,7 @@
 use super::{Provider, SendError};
 use crate::message::Message;
 use futures::future::BoxFuture;
-use otp_core::Channel;
+use otp_terms::Channel;
 
 /// Writes a line for each message, without the code.
 #[derive(Debug)]

@@ -1,7 +1,5 @@
 //! Moments in time.
 
-use crate::policy::CodeLife;
-
 /// A moment, in milliseconds since the Unix epoch, UTC. Milliseconds decide what has expired; answers
 /// show whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +21,9 @@ impl Timestamp {
         self.0.saturating_mul(1_000)
     }
 
-    /// The moment `life` later.
-    pub(crate) fn after(self, life: CodeLife) -> Self {
-        Self(self.0.saturating_add(life.seconds().saturating_mul(1_000)))
+    /// The moment that many seconds later; the last one that there is if it would lie beyond.
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1_000)))
     }
 
     /// Whole seconds from `self` until `later`; 0 if that has passed.

@@ -26,7 +26,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Notify,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
@@ -151,10 +151,16 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     }
     // A connection that is still out comes back when its work is given up.
     let _ = timeout(Duration::from_secs(2), ledger.close()).await;
-    match (ended, stop.failure()) {
-        (Some(ended), _) => ended?.context("the relay cannot go on"),
-        (None, Some(reason)) => bail!("the relay cannot go on: {reason}"),
-        (None, None) => Ok(()),
+    outcome(ended, stop.failure())
+}
+
+/// How the relay has ended: `server` is what its server came to, where that was heard of before anything else. A server
+/// that ends in order has been told to, and is no reason why.
+fn outcome(server: Option<Result<Result<()>, JoinError>>, failure: Option<&str>) -> Result<()> {
+    server.transpose()?.transpose().context("the relay cannot go on")?;
+    match failure {
+        Some(reason) => bail!("the relay cannot go on: {reason}"),
+        None => Ok(()),
     }
 }
 
@@ -193,6 +199,25 @@ async fn panicked(tasks: &mut JoinSet<()>) -> anyhow::Error {
             Some(Err(error)) => return error.into(),
             Some(Ok(())) => {}
             None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_said_whichever_part_has_ended_first() {
+        let said = |server, failure| outcome(server, failure).map_err(|error| format!("{error:#}"));
+        let reason = "the topic has more partitions";
+        for server in [None, Some(Ok(Ok(())))] {
+            assert_eq!(said(server, Some(reason)), Err(format!("the relay cannot go on: {reason}")));
+        }
+        let broken = Some(Ok(Err(anyhow::anyhow!("no more files"))));
+        assert_eq!(said(broken, None), Err("the relay cannot go on: no more files".to_owned()));
+        for server in [None, Some(Ok(Ok(())))] {
+            assert_eq!(said(server, None), Ok(()));
         }
     }
 }

@@ -9,6 +9,8 @@ HOST      ?=
 RELAY_LISTEN ?= 127.0.0.1:3100
 # How long each target is fuzzed by `make fuzz`.
 FUZZ_SECONDS ?= 30
+# How many suites `make test` runs side by side. Most of their time they wait.
+SIDE_BY_SIDE ?= 3
 export LISTEN STATE_DIR HOST RELAY_LISTEN
 
 # Who runs it if nobody said.
@@ -18,11 +20,12 @@ RUN_HOST   = $(or $(HOST),$(if $(shell command -v spin 2>/dev/null),spin,embedde
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-wasip2 --profile component
-# All that is native in one build: with some of it left out, the crates that all of it shares would have
-# other features, and wasmtime would be built once for `make run` and once more for `make test`.
-NATIVE_BUILD = cargo build --locked --release --workspace --exclude otp-component
+# All that is native is built with the same packages named, and what is to be built of them said by target. Cargo chooses
+# the features of a shared crate by the packages: with some of them left out, `make run` would build sqlx, tokio and
+# what depends on them in one way, and `make test` in another.
+NATIVE = --locked --release --workspace --exclude otp-component
 
-.PHONY: help run build component host relay env test soak fuzz servers bench fmt lint clean
+.PHONY: help run build component host relay native built env test soak fuzz servers bench fmt lint clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -39,49 +42,97 @@ component: ## Build the WebAssembly component
 
 host:
 	@scripts/note.sh '$(CURDIR)/target/release/spin-otp-host' 'building the embedded host; the first time takes some ten minutes on two cores'
-	@$(NATIVE_BUILD)
+	@cargo build $(NATIVE) --bin spin-otp-host --bin relay
 
 # Where spin runs the component, the relay is all that is native.
 relay:
-	@cargo build --locked --release --package spin-otp-relay
+	@cargo build $(NATIVE) --bin relay
+
+# All programs, and all tests.
+native:
+	@scripts/note.sh '$(CURDIR)/target/release/spin-otp-host' 'building all programs and tests; the first time takes some ten minutes on two cores'
+	@cargo build $(NATIVE) --lib --bins --tests
 
 env: ## Write .env with fresh keys, for docker compose
 	@scripts/env.sh
 
-# The suites that talk to the service run on SQLite, on SQLite with Redis and on Postgres with Redis; `soak` has the
-# rest of that product. STORE=postgres puts a service's state into a Postgres of its own, LEDGER=postgres a relay's.
-TEST = cargo test --locked --release --workspace --exclude otp-component
+# The suites: what runs on which store, and why, stands in docs/checks.md. STORE=postgres puts a service's state into a
+# Postgres of its own, LEDGER=postgres a relay's ledger; CACHE=redis gives a service a Redis of its own.
+SQLITE         = STORE= CACHE=
+SQLITE_REDIS   = STORE= CACHE=redis
+POSTGRES       = STORE=postgres CACHE=
+POSTGRES_REDIS = STORE=postgres CACHE=redis
 
-test: component host servers ## Set up, build, and run every test (HOST=spin: against spin)
-	$(TEST) --lib
-	$(TEST) --doc
-ifneq ($(HOST),spin)
-	$(TEST) --bins
-	$(TEST) --test embedded_host
-	$(TEST) --test deployment
-	$(TEST) --test run
-	$(TEST) --test graceful -- --nocapture
+# What of the service suite no store of the service can break, or brings the servers that it is about.
+ANY_STORE = api_keys:: bad_input:: cache:: cache_failures:: configuration:: contract:: cors:: headers:: openapi:: \
+  postgres_server:: profiles:: readme:: sqlite_file:: uniform::the_same_measurement
+
+# The longest first, so that none is left to run alone in the end.
+SUITES = relay service-postgres service-sqlite graceful failure-postgres failure-sqlite model-postgres model-redis model-sqlite \
+  observability pumping embedded_host unit docs deployment run
+ifeq ($(HOST),spin)
+SUITES := $(filter-out unit docs embedded_host deployment run graceful,$(SUITES))
 endif
-	STORE= CACHE= $(TEST) --test service
-	STORE= CACHE=redis $(TEST) --test service
-	STORE=postgres CACHE=redis $(TEST) --test service
-	LEDGER= $(TEST) --test relay
-	$(TEST) --test observability
-	STORE= $(TEST) --test pumping -- --nocapture
-	STORE= CACHE= $(TEST) --test model -- --nocapture
-	STORE= CACHE=redis $(TEST) --test model -- --nocapture
-	STORE=postgres CACHE=redis $(TEST) --test model -- --nocapture
-	STORE= LEDGER= $(TEST) --test failure -- --nocapture
-	STORE=postgres LEDGER=postgres $(TEST) --test failure -- --nocapture
+TEST  = cargo test $(NATIVE)
+SUITE = @scripts/suite.sh $(@:suite-%=%)
 
-soak: component host servers ## The long checks: 10,000 model steps a store, twenty failure seeds, fuzzing
+# All that the suites need: what is compiled, and the servers that are fetched.
+built:
+	@$(MAKE) --no-print-directory --jobs 3 component native servers
+
+test: built ## Set up, build, and run every test (HOST=spin: against spin)
+	@$(MAKE) --no-print-directory --keep-going --jobs $(SIDE_BY_SIDE) $(SUITES:%=suite-%)
+	@scripts/suite.sh
+
+suite-unit:
+	$(SUITE) $(TEST) --lib --bins
+
+suite-docs:
+	$(SUITE) $(TEST) --doc
+
+suite-embedded_host suite-deployment suite-run suite-observability:
+	$(SUITE) $(TEST) --test $(@:suite-%=%)
+
+suite-graceful:
+	$(SUITE) $(TEST) --test graceful -- --nocapture
+
+suite-service-sqlite:
+	$(SUITE) env $(SQLITE) $(TEST) --test service
+
+suite-service-postgres:
+	$(SUITE) env $(POSTGRES_REDIS) $(TEST) --test service -- $(ANY_STORE:%=--skip %)
+
+suite-relay:
+	$(SUITE) env LEDGER= $(TEST) --test relay
+
+suite-pumping:
+	$(SUITE) env STORE= $(TEST) --test pumping -- --nocapture
+
+suite-model-sqlite:
+	$(SUITE) env $(SQLITE) $(TEST) --test model -- --nocapture
+
+suite-model-redis:
+	$(SUITE) env $(SQLITE_REDIS) $(TEST) --test model -- --nocapture
+
+suite-model-postgres:
+	$(SUITE) env $(POSTGRES_REDIS) $(TEST) --test model -- --nocapture
+
+suite-failure-sqlite:
+	$(SUITE) env STORE= LEDGER= $(TEST) --test failure -- --nocapture
+
+suite-failure-postgres:
+	$(SUITE) env STORE=postgres LEDGER=postgres $(TEST) --test failure -- --nocapture --skip several_relays::
+
+soak: built ## The long checks: every suite on every store, 10,000 model steps, twenty failure seeds, fuzzing
+	$(SQLITE_REDIS) $(TEST) --test service
+	$(POSTGRES) $(TEST) --test service
+	$(POSTGRES_REDIS) $(TEST) --test service
 	LEDGER=postgres $(TEST) --test relay
-	STORE=postgres CACHE= $(TEST) --test service
 	STORE=postgres $(TEST) --test pumping -- --nocapture
-	STORE= CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
-	STORE= CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
-	STORE=postgres CACHE= STEPS=10000 $(TEST) --test model -- --nocapture
-	STORE=postgres CACHE=redis STEPS=10000 $(TEST) --test model -- --nocapture
+	$(SQLITE) STEPS=10000 $(TEST) --test model -- --nocapture
+	$(SQLITE_REDIS) STEPS=10000 $(TEST) --test model -- --nocapture
+	$(POSTGRES) STEPS=10000 $(TEST) --test model -- --nocapture
+	$(POSTGRES_REDIS) STEPS=10000 $(TEST) --test model -- --nocapture
 	STORE= LEDGER= SEEDS=20 $(TEST) --test failure -- --nocapture
 	STORE=postgres LEDGER=postgres SEEDS=20 $(TEST) --test failure -- --nocapture
 	scripts/fuzz.sh 600
@@ -92,7 +143,8 @@ fuzz: ## Fuzz each reader of foreign input for FUZZ_SECONDS (default 30)
 servers:
 	@scripts/test-servers.sh
 
-bench: component host servers ## Measure the calls of services that are started for it
+bench: component servers ## Measure the calls of services that are started for it
+	@cargo build $(NATIVE) --bins
 	@TMPDIR=$${TMPDIR:-/tmp} target/release/spin-otp-bench
 
 fmt: ## Format the code
@@ -101,7 +153,7 @@ fmt: ## Format the code
 lint: ## Formatting and clippy
 	@scripts/wasm-target.sh
 	cargo fmt --all --check
-	cargo clippy --locked --release --workspace --exclude otp-component --all-targets -- -D warnings
+	cargo clippy $(NATIVE) --all-targets -- -D warnings
 	cargo clippy --locked --package otp-component --target wasm32-wasip2 --profile component -- -D warnings
 
 clean: ## Remove what was built and the local database

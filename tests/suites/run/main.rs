@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod build_cache;
+
 use harness::{Client, Kafka, Postgres, eventually, number, repository, unused_address};
 use std::{
     fs::File,

@@ -9,13 +9,13 @@
 # in it. Nothing needs it: without it, everything is built.
 #
 # It lies in SPIN_OTP_BUILD_CACHE (default: spin-otp/build in XDG_CACHE_HOME or ~/.cache). The two newest entries are
-# kept, and one of more than SPIN_OTP_BUILD_CACHE_MIB (default 4096) is thrown away, so that what nothing uses any
+# kept, and one of more than SPIN_OTP_BUILD_CACHE_MIB (default 6144) is thrown away, so that what nothing uses any
 # more does not pile up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${SPIN_OTP_BUILD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spin-otp/build}
-most=${SPIN_OTP_BUILD_CACHE_MIB:-4096}
+most=${SPIN_OTP_BUILD_CACHE_MIB:-6144}
 kept=2
 
 say() { printf 'build cache: %s\n' "$*" >&2; }
@@ -74,6 +74,8 @@ restore() {
 save() {
   local aside list size old
   mkdir -p "$cache"
+  # Of a run that was stopped in the middle of it.
+  rm -rf "$cache"/aside.*
   list=$(mktemp)
   aside=$(mktemp -d "$cache/aside.XXXXXX")
   # shellcheck disable=SC2064 # as they are now

@@ -32,7 +32,9 @@ fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output 
         fs::create_dir_all(script.parent().unwrap()).unwrap();
         fs::copy(repository().join("scripts/env.sh"), &script).unwrap();
     }
-    let mut command = Command::new(script);
+    // Not by itself: a child of another test may still hold it open for writing, as this one had it a moment ago.
+    let mut command = Command::new("bash");
+    command.arg(script);
     for name in
         ["REDIS_PASSWORD", "POSTGRES_PASSWORD", "POSTGRES_CA", "RELAY_DATABASE_URL", "KAFKA_SASL_PASSWORD"]
     {

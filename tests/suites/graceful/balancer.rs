@@ -11,6 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Requests that a load is worth the name with.
+pub(crate) const ENOUGH: usize = 500;
+
 /// Between two looks at a host.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -100,6 +103,9 @@ impl Balancer {
             thread::sleep(Duration::from_millis(500));
             trouble();
             thread::sleep(Duration::from_millis(500));
+            while (number.load(Ordering::Relaxed) as usize) <= ENOUGH + CLIENTS && goes_on(&over) {
+                thread::sleep(LOOK);
+            }
             over.store(true, Ordering::SeqCst);
             let mut load = Load::default();
             for client in clients {

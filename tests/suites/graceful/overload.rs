@@ -3,9 +3,9 @@
 
 use crate::{
     line::{Line, request},
-    slow::{MOST_THREADS, PATIENCE, all_is_well, fresh_number, on_postgres},
+    slow::{MOST_THREADS, all_is_well, fresh_number, on_postgres},
 };
-use harness::{Mode, Postgres, Proxy, Redis, Service, at_once, eventually};
+use harness::{IN_TIME, Mode, Postgres, Proxy, Redis, Service, at_once, eventually};
 use serde_json::json;
 use std::{
     thread,
@@ -83,7 +83,7 @@ fn crowd<T>(service: &Service, hang: impl FnOnce() -> T, go_on: impl FnOnce(T)) 
         heard.iter().map(|(_, _, slowest)| slowest).max().unwrap(),
         start.elapsed()
     );
-    assert!(busy > 0 && waited[waited.len() / 2] < PATIENCE);
+    assert!(busy > 0 && waited[waited.len() / 2] < IN_TIME);
     assert!(slowest_probe < TOO_LONG, "{slowest_probe:?}");
     if let (Some(files), Some(threads)) = (files, threads) {
         // Connections are kept by the pool, and threads for ten seconds by the runtime.

@@ -1,6 +1,6 @@
 //! A rolling restart under load: each part is told to end, ends, and is started again, while requests go on.
 
-use crate::balancer::{Balancer, Load};
+use crate::balancer::{Balancer, ENOUGH, Load};
 use harness::{Kafka, Postgres, Redis, Relay, Service, SmsProvider, Sql, eventually, unused_address};
 use std::{
     collections::BTreeMap,
@@ -97,7 +97,7 @@ impl Stack {
         );
         assert_eq!(load.failed.len(), 0, "{:#?}", load.failed.iter().take(5).collect::<Vec<_>>());
         assert_eq!((lost, doubled), (0, 0));
-        assert!(load.accepted.len() > 500, "that was no load");
+        assert!(load.accepted.len() > ENOUGH, "that was no load");
     }
 }
 

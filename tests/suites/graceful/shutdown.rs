@@ -12,13 +12,16 @@ use std::{
 };
 
 /// Long enough on any machine for what does not wait for anything.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
+
+/// Long enough on any machine for all that is asked of a part that drains.
+const DRAIN: Duration = Duration::from_secs(6);
 
 fn generate() -> Value {
     json!({ "mobileNumber": number() })
 }
 
-fn draining_for(seconds: u32) -> Service {
+fn draining_for(seconds: u64) -> Service {
     Service::builder().env("SPIN_OTP_DRAIN_SECONDS", &seconds.to_string()).start()
 }
 
@@ -32,7 +35,7 @@ fn begun(service: &Service, body: &str) -> Line {
 
 #[test]
 fn a_draining_host_is_not_ready_and_serves_everything_else() {
-    let mut service = draining_for(3);
+    let mut service = draining_for(DRAIN.as_secs());
     let mut kept = Line::to(service.address());
     for _ in 0..2 {
         let ready = kept.get("/readyz").unwrap();
@@ -41,7 +44,7 @@ fn a_draining_host_is_not_ready_and_serves_everything_else() {
     let start = Instant::now();
     service.signal("TERM");
     eventually("a word about it", SOON, || service.log().contains("not ready any more"));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < DRAIN, "{:?}", start.elapsed());
 
     // Connections that are there and new ones are served, and closed after their answer.
     assert!(!kept.is_closed());
@@ -60,7 +63,7 @@ fn a_draining_host_is_not_ready_and_serves_everything_else() {
 
     assert_eq!(service.wait().code(), Some(0));
     let took = start.elapsed();
-    assert!((Duration::from_secs(3)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    assert!((DRAIN..DRAIN + SOON).contains(&took), "{took:?}");
     assert!(TcpStream::connect(service.address()).is_err());
 }
 
@@ -112,7 +115,7 @@ fn both_signals_are_one_and_the_same_one_twice_ends_it_at_once() {
         thread::sleep(Duration::from_millis(300));
         service.signal(signal);
         assert_eq!(service.wait().code(), Some(code));
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     }
 }
 
@@ -231,7 +234,7 @@ fn the_flags_are_explained_and_nonsense_is_refused() {
 
 #[test]
 fn a_draining_relay_is_not_ready_and_takes_events() {
-    let mut relay = Relay::builder().env("RELAY_DRAIN_SECONDS", "3").start();
+    let mut relay = Relay::builder().env("RELAY_DRAIN_SECONDS", &DRAIN.as_secs().to_string()).start();
     let service = Service::builder().variable("relay_url", &relay.url()).start();
     let mut kept = Line::to(relay.address());
     assert_eq!(kept.get("/readyz").unwrap().status, 200);
@@ -239,7 +242,7 @@ fn a_draining_relay_is_not_ready_and_takes_events() {
     relay.signal("TERM");
     let mut probe = Line::to(relay.address());
     eventually("the end of readiness", SOON, || probe.get("/readyz").unwrap().status == 503);
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < DRAIN, "{:?}", start.elapsed());
     let ready = probe.get("/readyz").unwrap();
     assert_eq!((ready.json()["status"].as_str(), ready.header("connection")), (Some("stopping"), "close"));
     assert_eq!(kept.get("/healthz").unwrap().header("connection"), "close");
@@ -248,10 +251,10 @@ fn a_draining_relay_is_not_ready_and_takes_events() {
         let inbox = relay.client().get("/inbox").json();
         inbox.as_array().unwrap().iter().any(|message| message["otpId"] == made["otpId"])
     });
-    assert!(start.elapsed() < Duration::from_secs(3), "too slow to tell: {:?}", start.elapsed());
+    assert!(start.elapsed() < DRAIN, "too slow to tell: {:?}", start.elapsed());
     assert_eq!(relay.wait().code(), Some(0));
     let took = start.elapsed();
-    assert!((Duration::from_secs(3)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    assert!((DRAIN..DRAIN + SOON).contains(&took), "{took:?}");
 }
 
 #[test]

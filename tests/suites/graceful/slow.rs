@@ -2,7 +2,7 @@
 //! when the trouble is over nobody notices any more.
 
 use crate::line::{Answer, Line};
-use harness::{Builder, Mode, Postgres, Proxy, Redis, Service, bulk_number, eventually};
+use harness::{Builder, IN_TIME, Mode, Postgres, Proxy, Redis, Service, bulk_number, eventually};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -11,17 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a client waits at most, whatever hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
-
 /// Clients at the same time.
 const CLIENTS: usize = 32;
 
 /// How long a trouble lasts.
 const TROUBLE: Duration = Duration::from_millis(2_500);
 
-/// How soon after it all is well again.
-const RECOVERY: Duration = Duration::from_secs(2);
+/// How soon after it all is well again. On a machine that does nothing else it takes less than a tenth of that.
+const RECOVERY: Duration = Duration::from_secs(10);
 
 /// What an answer takes that waits for nothing. Less than any deadline of the component's.
 const QUICK: Duration = Duration::from_millis(200);
@@ -143,7 +140,7 @@ impl Customer<'_> {
         let answer = self.line.send(method, path, &body);
         let took = start.elapsed();
         let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error} after {took:?}"));
-        assert!(took < PATIENCE, "{method} {path}: {} after {took:?}", answer.status);
+        assert!(took < IN_TIME, "{method} {path}: {} after {took:?}", answer.status);
         *self.heard.statuses.entry(answer.status).or_default() += 1;
         self.heard.slowest = self.heard.slowest.max(took);
         answer

@@ -584,7 +584,7 @@ fn a_number_has_its_own_way_beside_a_dead_one() {
     let events = [slow.event(GENERATED), quick.event(GENERATED)];
     hand_over(&relay, &events);
     requests_reach(&provider, 1);
-    eventually("the other's delivery", Duration::from_secs(5), || codes(&inbox(&relay)) == [&*quick.code]);
+    eventually("the other's delivery", Duration::from_secs(7), || codes(&inbox(&relay)) == [&*quick.code]);
 }
 
 #[test]

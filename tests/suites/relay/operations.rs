@@ -487,7 +487,7 @@ fn told_to_end_it_does_not_wait_for_what_is_not_due_yet() {
     requests_reach(&provider, 3);
     let begun = std::time::Instant::now();
     assert_eq!(relay.terminate().code(), Some(0), "{}", relay.log());
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     provider.answer_all(200);
     relay.restart();
     ends_up(&relay, &event, "delivered");

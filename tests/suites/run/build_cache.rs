@@ -62,8 +62,13 @@ impl Checkout {
     }
 
     fn cache(&self, what: &str, most: &str) -> String {
-        let mut script = Command::new(self.root.join("scripts/build-cache.sh"));
-        script.arg(what).env("SPIN_OTP_BUILD_CACHE", &self.cache).env("SPIN_OTP_BUILD_CACHE_MIB", most);
+        // Not by itself: a child of another test may still hold it open for writing.
+        let mut script = Command::new("bash");
+        script
+            .arg(self.root.join("scripts/build-cache.sh"))
+            .arg(what)
+            .env("SPIN_OTP_BUILD_CACHE", &self.cache)
+            .env("SPIN_OTP_BUILD_CACHE_MIB", most);
         said(&mut script)
     }
 }

@@ -3,11 +3,7 @@
 use crate::bearer;
 use harness::{Client, Response, Service, at_once, number, temporary_folder, unused_address};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 /// With the database counting, also where the suite runs with a cache.
 fn without_cache() -> harness::Builder {
@@ -129,6 +125,9 @@ fn while_a_number_is_erased_again_and_again_its_codes_and_events_only_ever_grow(
     }
 }
 
+/// Requests of each worker, of whatever kind.
+const ROUNDS: usize = 100;
+
 #[test]
 fn whatever_meets_nobody_hears_that_the_service_failed() {
     let nobody = format!("http://{}", unused_address());
@@ -149,14 +148,9 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
     let numbers: Vec<_> = (0..4).map(|_| number()).collect();
     let failed = Mutex::new(Vec::new());
     let authorization = bearer("a-token-of-the-purge");
-    let until = Instant::now() + Duration::from_secs(6);
-    let answered: usize = at_once(24, |worker| {
+    at_once(24, |worker| {
         let client = hosts[worker % 2].client();
-        let mut answered = 0;
-        for round in 0.. {
-            if Instant::now() > until {
-                break;
-            }
+        for round in 0..ROUNDS {
             // No two workers in step.
             let step = worker * 7 + round * 5 + round / 3;
             let number = &numbers[step % numbers.len()];
@@ -174,22 +168,12 @@ fn whatever_meets_nobody_hears_that_the_service_failed() {
             if answer.status >= 500 {
                 failed.lock().unwrap().push(format!("{} {}", step % 11, answer.json()));
             }
-            answered += 1;
         }
-        answered
-    })
-    .into_iter()
-    .sum();
+    });
     let failed = failed.into_inner().unwrap();
     let logs: String = hosts.iter().map(Service::log).collect();
     let reasons: Vec<_> = logs.lines().filter(|line| line.contains("unavailable")).take(5).collect();
-    assert!(
-        failed.is_empty(),
-        "{} of {answered}: {:?}\n{reasons:?}",
-        failed.len(),
-        &failed[..failed.len().min(5)]
-    );
-    assert!(answered > 300, "there was a load: {answered}");
+    assert!(failed.is_empty(), "{}: {:?}\n{reasons:?}", failed.len(), &failed[..failed.len().min(5)]);
     // And all is as it was: guessed at too often, some number may be locked.
     for number in &numbers {
         assert_eq!(hosts[0].client().erase(number).status, 204);

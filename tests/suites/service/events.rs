@@ -2,7 +2,8 @@
 
 use crate::{now, outbox};
 use harness::{
-    Client, Relay, Service, SmsProvider, Store, at_once, eventually, number, temporary_folder, unused_address,
+    Client, IN_TIME, Relay, Service, SmsProvider, Store, at_once, eventually, number, temporary_folder,
+    unused_address,
 };
 use serde_json::{Value, json};
 use std::{
@@ -163,7 +164,8 @@ fn while_the_relay_is_away_no_request_waits_or_fails_and_its_events_are_pushed_l
     let start = Instant::now();
     let numbers: Vec<_> = (0..20).map(|_| number()).collect();
     numbers.iter().for_each(|number| drop(client.generate(number)));
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    // All together have not waited for it once.
+    assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
     let ready = client.get("/readyz").expect(200);
     assert_eq!(
         (&ready["status"], &ready["dependencies"]["relay"]["status"]),
@@ -196,10 +198,10 @@ fn a_relay_that_hangs_slows_no_request_down() {
             start.elapsed()
         })
         .max();
-    assert!(slowest < Some(Duration::from_secs(1)), "{slowest:?}");
+    assert!(slowest < Some(IN_TIME), "{slowest:?}");
     let start = Instant::now();
     let flushed = flush(&client).expect(200);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
     assert_eq!(flushed["waiting"], 51);
     service.sql().execute("UPDATE outbox SET created_at = created_at - 90000", &[]);
     let oldest = flush(&client).expect(200)["oldestSeconds"].as_i64().unwrap();

@@ -398,7 +398,7 @@ fn a_request_that_is_refused_for_another_reason_does_not_count_in_the_end() {
         refused(404, &|| client.regenerate(&number()));
         refused(422, &|| client.try_generate("+1"));
         for left in (0..5).rev() {
-            eventually(&format!("{limit}: one of six, with {left} to come"), Duration::from_secs(3), || {
+            eventually(&format!("{limit}: one of six, with {left} to come"), SOON, || {
                 generate(&client).status == 201
             });
         }

@@ -1,10 +1,7 @@
 //! A database that hangs, whichever it is.
 
-use harness::{Service, at_once, eventually, number};
+use harness::{IN_TIME, Service, at_once, eventually, number};
 use std::time::{Duration, Instant};
-
-/// What a client waits at most, whatever hangs.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 #[test]
 fn while_somebody_else_holds_the_database_every_call_hears_503_in_time() {
@@ -28,7 +25,7 @@ fn while_somebody_else_holds_the_database_every_call_hears_503_in_time() {
     for (answer, took) in answers {
         answer.expect_problem(503, "unavailable");
         assert_eq!(answer.header("retry-after"), "1");
-        assert!(took < PATIENCE, "{took:?}");
+        assert!(took < IN_TIME, "{took:?}");
     }
     // Reading is still possible; what those calls have left behind may take a moment to give up.
     eventually("readiness", Duration::from_secs(10), || client.get("/readyz").status == 200);

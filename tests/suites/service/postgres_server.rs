@@ -2,17 +2,17 @@
 //! own, also where the suites run on SQLite.
 
 use harness::{
-    Builder, Client, Postgres, Response, Service, Sql, Store, at_once, eventually, migrations, number,
-    unused_address,
+    Builder, Client, IN_TIME, Postgres, Response, Service, Sql, Store, at_once, eventually, migrations,
+    number, unused_address,
 };
 use serde_json::json;
-use std::time::{Duration, Instant};
-
-/// What a client waits at most, whatever hangs.
-const PATIENCE: Duration = Duration::from_secs(3);
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 /// How soon it serves again when what was wrong is over.
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(10);
 
 fn on(postgres: &Postgres) -> Builder {
     Service::builder().without_limits().postgres(postgres)
@@ -39,7 +39,7 @@ fn is_unavailable(client: &Client, known: &str) {
     for (answer, took) in answers {
         answer.expect_problem(503, "unavailable");
         assert_eq!(answer.header("retry-after"), "1");
-        assert!(took < PATIENCE, "{took:?}");
+        assert!(took < IN_TIME, "{took:?}");
     }
     client.get("/healthz").expect(200);
 }
@@ -50,7 +50,7 @@ fn is_down(service: &Service, password: &str, why: &str) {
     let client = service.client();
     let start = Instant::now();
     let answer = client.get("/readyz");
-    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
     let problem = answer.expect_problem(503, "unavailable");
     assert_eq!(problem["dependencies"]["database"], json!({ "kind": "postgres", "status": "down" }));
     let generated = client.post("/generate-otp", &json!({ "mobileNumber": number() }));
@@ -202,7 +202,7 @@ fn while_it_is_away_everybody_hears_503_in_time_and_then_it_serves_again() {
         // The connections that it has lost cost no request: each is made anew.
         let start = Instant::now();
         eventually("serving again", SOON, || client.resend(&known).status == 200);
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < IN_TIME);
         let answers = at_once(20, |_| client.resend(&known));
         assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     }
@@ -217,18 +217,21 @@ fn killed_in_the_middle_of_a_load_it_loses_no_code_that_was_answered() {
     let client = service.client();
     client.get("/readyz").expect(200);
     for _ in 0..3 {
+        let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let answered = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..8)
                 .map(|_| {
-                    let client = &client;
+                    let (client, made, over) = (&client, &made, &over);
                     scope.spawn(move || {
-                        let until = Instant::now() + Duration::from_millis(700);
                         let mut answered = Vec::new();
-                        while Instant::now() < until {
+                        while !over.load(Ordering::Relaxed) {
                             let number = number();
                             let answer = client.try_generate(&number);
                             match answer.status {
-                                201 => answered.push((number, answer.json()["otp"].clone())),
+                                201 => {
+                                    answered.push((number, answer.json()["otp"].clone()));
+                                    made.fetch_add(1, Ordering::Relaxed);
+                                }
                                 _ => drop(answer.expect_problem(503, "unavailable")),
                             }
                         }
@@ -236,11 +239,13 @@ fn killed_in_the_middle_of_a_load_it_loses_no_code_that_was_answered() {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(400));
+            eventually("a load", SOON, || made.load(Ordering::Relaxed) > 100);
             postgres.kill();
+            // What was sent to it just then is answered, and some more.
+            std::thread::sleep(Duration::from_millis(300));
+            over.store(true, Ordering::Relaxed);
             workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
         });
-        assert!(answered.len() > 8, "there was a load: {}", answered.len());
         postgres.restart();
         eventually("readiness", SOON, || client.get("/readyz").status == 200);
         for (number, otp) in answered {
@@ -263,7 +268,7 @@ fn while_it_is_frozen_everybody_hears_503_in_time_and_right_after_it_serves() {
         let start = Instant::now();
         let answers = at_once(20, |_| client.resend(&known));
         assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     client::Client,
+    eventually,
     folder::temporary_folder,
     postgres::Postgres,
     process::forget_variables,
@@ -13,8 +14,12 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::Duration,
 };
 use tempfile::TempDir;
+
+/// How long it may take to make the tables of a new database.
+const TABLES_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running service.
 pub type Service = Server<Builder>;
@@ -91,6 +96,9 @@ impl Builder {
             let postgres = Postgres::in_folder(&state.join("postgres"));
             self = self.state(&state).postgres(&postgres);
             self.postgres = Some(postgres);
+            let service = Server::launch(self);
+            service.wait_for_its_tables();
+            return service;
         }
         Server::launch(self)
     }
@@ -188,6 +196,15 @@ impl Service {
     /// Where to set variables before the start.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Waits until its tables are made: that may take longer than the first request of a test has, where many tests
+    /// have them made at the same moment. One that does not serve makes none.
+    fn wait_for_its_tables(&self) {
+        eventually("tables", TABLES_TIMEOUT, || {
+            let ready = self.client().get("/readyz");
+            ready.status != 503 || ready.json()["code"] != "unavailable"
+        });
     }
 
     /// Its own Redis, where the suites run with one.

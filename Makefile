@@ -81,8 +81,9 @@ built:
 	@$(MAKE) --no-print-directory --jobs 3 component native servers
 
 test: built ## Set up, build, and run every test (HOST=spin: against spin)
-	@$(MAKE) --no-print-directory --keep-going --jobs $(SIDE_BY_SIDE) $(SUITES:%=suite-%)
-	@scripts/suite.sh
+	@rm -rf target/suites
+	@$(MAKE) --no-print-directory --keep-going --jobs $(SIDE_BY_SIDE) $(SUITES:%=suite-%); \
+	  ended=$$?; scripts/suite.sh; exit $$ended
 
 suite-unit:
 	$(SUITE) $(TEST) --lib --bins

@@ -9,8 +9,8 @@
 # in it. Nothing needs it: without it, everything is built.
 #
 # It lies in SPIN_OTP_BUILD_CACHE (default: spin-otp/build in XDG_CACHE_HOME or ~/.cache). The two newest entries are
-# kept, and one of more than SPIN_OTP_BUILD_CACHE_MIB (default 6144) is thrown away, so that what nothing uses any
-# more does not pile up.
+# kept. When one has more than SPIN_OTP_BUILD_CACHE_MIB (default 6144), all of its toolchain are thrown away: what nothing
+# uses any more does not pile up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -85,7 +85,8 @@ save() {
   tar -cf - -T "$list" | tar -xf - -C "$aside"
   size=$(du -sm "$aside" | cut -f1)
   if [ "$size" -gt "$most" ]; then
-    rm -rf "${entry:?}"
+    # And what it began from.
+    newest | while read -r old; do rm -rf "$old"; done
     say "$size MiB are more than the $most that an entry may have: the next checkout builds everything"
     return
   fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # suite.sh NAME COMMAND...: runs a suite of tests, and says how long it took. What it prints also goes to
 # target/suites/NAME.log. With TIMES=1, each test says how long it took.
-# suite.sh: says how long each suite took.
+# suite.sh: says how each suite ended, and how long it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target/suites

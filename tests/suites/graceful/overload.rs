@@ -146,7 +146,7 @@ fn a_crowd_before_a_redis_that_swallows_everything_is_served() {
         .variable("redis_endpoint", &format!("redis://{}", proxy.address()))
         .start();
     eventually("a good start", TOO_LONG, || all_is_well(&service));
-    // How many codes a crowd is made, and the slowest answer. Nobody waits for long, and who is not served hears so.
+    // How many codes are made for a crowd, and the slowest answer. Each answer comes in time, and is a code or a 503.
     let served = |crowd: usize| {
         let heard = at_once(crowd, |_| {
             let mut line = Line::to(service.address());

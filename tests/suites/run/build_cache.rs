@@ -42,6 +42,14 @@ impl Checkouts {
         checkout.cargo(&["generate-lockfile"]);
         checkout
     }
+
+    /// One that was built, and whose other crates were kept.
+    fn first_is_kept(&self) -> Checkout {
+        let first = self.checkout("first", "");
+        first.build();
+        first.cache("save", "100");
+        first
+    }
 }
 
 struct Checkout {
@@ -108,9 +116,7 @@ fn other_crates_are_taken_from_the_cache_and_the_projects_own_are_built() {
 #[test]
 fn after_a_change_of_a_lock_file_what_did_not_change_is_taken() {
     let checkouts = Checkouts::new();
-    let first = checkouts.checkout("first", "");
-    first.build();
-    first.cache("save", "100");
+    checkouts.first_is_kept();
     for name in ["second", "third"] {
         let next = checkouts.checkout(name, "");
         fs::write(next.root.join("fuzz/Cargo.lock"), name).unwrap();
@@ -125,9 +131,7 @@ fn after_a_change_of_a_lock_file_what_did_not_change_is_taken() {
 #[test]
 fn an_entry_that_has_grown_too_large_is_thrown_away_with_what_it_began_from() {
     let checkouts = Checkouts::new();
-    let first = checkouts.checkout("first", "");
-    first.build();
-    first.cache("save", "100");
+    let first = checkouts.first_is_kept();
     fs::write(first.root.join("fuzz/Cargo.lock"), "another").unwrap();
     assert!(first.cache("save", "0").contains("builds everything"));
     assert_eq!(entries(&checkouts.cache()), 0);

@@ -35,3 +35,29 @@ pub(crate) fn parse(base64: &str) -> Result<KeyBytes, KeyError> {
     let length = Base64::decode(base64, key.as_mut_slice()).map_err(|_| KeyError::Key)?.len();
     if length == KEY_BYTES { Ok(key) } else { Err(KeyError::Key) }
 }
+
+/// Keys from their list `id:base64,id:base64`, in its order. An id is 1 to 32 of `a-z A-Z 0-9 - _`.
+pub(crate) fn parse_list(list: &str) -> Result<Vec<(String, KeyBytes)>, KeyError> {
+    let mut keys: Vec<(String, KeyBytes)> = Vec::new();
+    let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    for (number, entry) in (1..).zip(entries) {
+        let (id, base64) = entry.split_once(':').ok_or(KeyError::Form(number))?;
+        let known = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        if !(1..=32).contains(&id.len()) || !id.bytes().all(known) {
+            return Err(KeyError::Id(number));
+        }
+        if keys.iter().any(|(other, _)| other == id) {
+            return Err(KeyError::DuplicateId(id.to_owned()));
+        }
+        keys.push((id.to_owned(), parse(base64)?));
+    }
+    if keys.is_empty() { Err(KeyError::Empty) } else { Ok(keys) }
+}
+
+/// Each field with its length in front, so that no two lists of fields read the same.
+pub(crate) fn framed(fields: &[&[u8]], mut put: impl FnMut(&[u8])) {
+    for field in fields {
+        put(&(field.len() as u64).to_be_bytes());
+        put(field);
+    }
+}

@@ -14,26 +14,36 @@ pub const NONCE_BYTES: usize = 24;
 /// Format of the sealed bytes: this one, the id's length, the id, the nonce, ciphertext and tag.
 const FORMAT: u8 = 1;
 
-/// What a sealed code belongs to. It is authenticated, not stored: a sealed code that was moved to
-/// another number, another code or another use does not open.
-#[derive(Debug, Clone, Copy)]
+/// What a sealed value belongs to. It is authenticated, not stored: what was moved to another recipient, another
+/// code, another delivery or another use does not open.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Context<'a> {
     /// What the sealed bytes are for, such as `code`.
     pub purpose: &'a str,
+    /// Whose recipient it is.
+    pub application: &'a str,
+    /// The number in E.164, or the mail address.
+    pub recipient: &'a str,
+    /// How the code is delivered.
+    pub channel: &'a str,
+    /// The mail address that it is delivered to; empty where it goes to the number.
+    pub address: &'a str,
     /// The code's id.
     pub otp_id: &'a str,
-    /// The number in E.164.
-    pub number: &'a str,
+    /// The code's version.
+    pub version: i64,
+    /// When the code expires, in milliseconds since the Unix epoch.
+    pub expires_at: i64,
 }
 
 impl Context<'_> {
-    /// Each field with its length in front, so that no two contexts read the same.
     fn associated_data(&self) -> Vec<u8> {
-        let mut data = Vec::with_capacity(96);
-        for field in [self.purpose, self.otp_id, self.number] {
-            data.extend_from_slice(&(field.len() as u64).to_be_bytes());
-            data.extend_from_slice(field.as_bytes());
-        }
+        let Self { purpose, application, recipient, channel, address, otp_id, version, expires_at } = self;
+        let (version, expires_at) = (version.to_be_bytes(), expires_at.to_be_bytes());
+        let texts = [purpose, application, recipient, channel, address, otp_id].map(|text| text.as_bytes());
+        let mut data = Vec::with_capacity(192);
+        let fields = texts.into_iter().chain([version.as_slice(), expires_at.as_slice()]);
+        key::framed(&fields.collect::<Vec<_>>(), |bytes| data.extend_from_slice(bytes));
         data
     }
 }
@@ -61,20 +71,7 @@ pub struct KeyRing {
 impl KeyRing {
     /// Reads `id:base64,id:base64`, each key 32 bytes. An id is 1 to 32 of `a-z A-Z 0-9 - _`.
     pub fn parse(list: &str) -> Result<Self, KeyError> {
-        let mut keys: Vec<(String, KeyBytes)> = Vec::new();
-        let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-        for (number, entry) in (1..).zip(entries) {
-            let (id, base64) = entry.split_once(':').ok_or(KeyError::Form(number))?;
-            let known = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-            if !(1..=32).contains(&id.len()) || !id.bytes().all(known) {
-                return Err(KeyError::Id(number));
-            }
-            if keys.iter().any(|(other, _)| other == id) {
-                return Err(KeyError::DuplicateId(id.to_owned()));
-            }
-            keys.push((id.to_owned(), key::parse(base64)?));
-        }
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self { keys }) }
+        key::parse_list(list).map(|keys| Self { keys })
     }
 
     /// The public key for development. It protects nothing: everyone who reads this has it.
@@ -140,8 +137,8 @@ mod tests {
     const NEW: &str = "new:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
     const NONCE: [u8; NONCE_BYTES] = [9; NONCE_BYTES];
 
-    fn context<'a>(purpose: &'a str, otp_id: &'a str, number: &'a str) -> Context<'a> {
-        Context { purpose, otp_id, number }
+    fn context<'a>(purpose: &'a str, otp_id: &'a str, recipient: &'a str) -> Context<'a> {
+        Context { purpose, otp_id, recipient, application: "shop", channel: "sms", address: "", version: 7, expires_at: 9 }
     }
 
     proptest! {
@@ -195,13 +192,19 @@ mod tests {
     fn another_context_is_refused() {
         let keys = KeyRing::parse(OLD).unwrap();
         let sealed = keys.seal(b"042137", &context("code", "id", "+14155550123"), NONCE);
+        let base = context("code", "id", "+14155550123");
         for other in [
-            context("event", "id", "+14155550123"),
-            context("code", "id2", "+14155550123"),
-            context("code", "id", "+14155550124"),
+            Context { purpose: "event", ..base },
+            Context { application: "other", ..base },
+            Context { recipient: "+14155550124", ..base },
+            Context { channel: "email", ..base },
+            Context { address: "ada@example.com", ..base },
+            Context { otp_id: "id2", ..base },
+            Context { version: 8, ..base },
+            Context { expires_at: 10, ..base },
             // The same bytes in a row, cut elsewhere: lengths in front tell them apart.
-            context("code", "id+1", "4155550123"),
-            context("codei", "d", "+14155550123"),
+            Context { channel: "sm", address: "s", ..base },
+            Context { purpose: "codes", application: "hop", ..base },
         ] {
             assert_eq!(keys.open(&sealed, &other), Err(OpenError::Refused), "{other:?}");
         }

@@ -1,11 +1,16 @@
 //! Who asks, as far as the domain has to know.
 
-use crate::{meter::Meter, number::MobileNumber, recipient::Recipient};
+use crate::{
+    meter::Meter,
+    recipient::{Delivery, Recipient},
+};
 use otp_seal::{Fingerprint, IndexKey};
 
 /// Who asks.
 #[derive(Debug, Default)]
 pub struct Caller {
+    /// The application that it belongs to. Those of different ones are strangers.
+    pub application: String,
     /// What the request counts on.
     pub meters: Vec<Meter>,
     /// How its retry is known, if the caller wants to be able to retry.
@@ -16,7 +21,7 @@ pub struct Caller {
 /// (draft-ietf-httpapi-idempotency-key-header-07).
 #[derive(Debug)]
 pub struct Idempotency {
-    /// Of the caller's name, the route and the key.
+    /// Of the application, the route and the key.
     pub id: Fingerprint,
     /// Of what was asked for.
     pub request: Fingerprint,
@@ -26,19 +31,19 @@ impl Idempotency {
     /// How long an answer is kept for retries, in milliseconds: a day.
     pub const KEPT: i64 = 24 * 60 * 60 * 1_000;
 
-    /// For `key`, sent by `caller` to `route` to have a code for `number`; what goes by the number alone has no
-    /// `recipient`. A body that is written otherwise and means the same is the same.
+    /// For `key`, sent by `application` to `route` to have a code for `recipient`; what goes by the recipient alone
+    /// has no `delivery`. A body that is written otherwise and means the same is the same.
     pub fn new(
         index: &IndexKey,
-        [caller, route, key]: [&str; 3],
-        number: &MobileNumber,
-        recipient: Option<&Recipient>,
+        [application, route, key]: [&str; 3],
+        recipient: &Recipient,
+        delivery: Option<&Delivery>,
     ) -> Self {
-        let channel = recipient.map_or("", |recipient| recipient.channel().as_str());
-        let email = recipient.and_then(Recipient::email).map_or("", |email| email.as_str());
+        let channel = delivery.map_or("", |delivery| delivery.channel().as_str());
+        let email = delivery.and_then(Delivery::email).map_or("", |email| email.as_str());
         Self {
-            id: index.fingerprint("idempotency key", &[caller, route, key]),
-            request: index.fingerprint("request", &[number.as_str(), channel, email]),
+            id: index.fingerprint("idempotency key", &[application, route, key]),
+            request: index.fingerprint("request", &[recipient.as_str(), channel, email]),
         }
     }
 }

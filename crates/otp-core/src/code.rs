@@ -68,6 +68,11 @@ impl Code {
         (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit)).then_some(Self(digits))
     }
 
+    /// The same digits once more. There is no `Clone`, so that copies are not made by accident.
+    pub(crate) fn again(&self) -> Self {
+        Self(Zeroizing::new(self.0.to_vec()))
+    }
+
     /// The digits, for an answer, a delivery, or to seal them.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a code is ASCII digits")

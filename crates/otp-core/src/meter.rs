@@ -1,6 +1,10 @@
 //! Limits of what is not a number: a client, an API key, everybody together.
 
-use crate::out_of_range::OutOfRange;
+use crate::{
+    out_of_range::OutOfRange,
+    ports::{Full, Unavailable},
+    send_limit::Quota,
+};
 use otp_terms::Timestamp;
 
 /// So many requests at once, and then as many in each window, evenly: the generic cell rate algorithm
@@ -35,6 +39,25 @@ pub struct Meter {
     pub key: String,
     /// The limit.
     pub limit: MeterLimit,
+}
+
+impl Meter {
+    /// What is said of it if it lets nobody in at `now`, where it is empty at `empty_at` (microseconds since the Unix
+    /// epoch).
+    pub fn full(&self, empty_at: i64, now: Timestamp) -> Option<Quota> {
+        let full = empty_at > now.unix_micros().saturating_add(self.limit.room());
+        full.then(|| Quota { name: self.name, remaining: 0, seconds: self.limit.wait(empty_at, now) })
+    }
+}
+
+impl Quota {
+    /// What is said of a meter that the cache has found full.
+    pub(crate) fn of_meter(full: &Full, meters: &[Meter], now: Timestamp) -> Result<Self, Unavailable> {
+        let meter = meters.iter().find(|meter| meter.name == full.name);
+        let meter = meter.ok_or_else(|| Unavailable("a meter that was not asked for is full".to_owned()))?;
+        let empty_at = full.free_at.saturating_add(meter.limit.room());
+        Ok(Self { name: meter.name, remaining: 0, seconds: meter.limit.wait(empty_at, now) })
+    }
 }
 
 impl std::str::FromStr for MeterLimit {

@@ -1,9 +1,9 @@
-//! The limit of a number.
+//! The limit of a recipient.
 
 use crate::out_of_range::OutOfRange;
 use otp_terms::Timestamp;
 
-/// Codes that are sent to one number: at most so many in any window of that length. Exact: it goes by the
+/// Codes that are sent to one recipient: at most so many in any window of that length. Exact: it goes by the
 /// moments themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendLimit {
@@ -46,7 +46,7 @@ impl SendLimit {
         Self::state(remaining, more_at.map_or(0, |at| seconds_rounded_up(at - now.unix_millis())))
     }
 
-    /// When a number that has had these sends may be sent one more.
+    /// When a recipient that has had these sends may be sent one more.
     pub fn free_at(self, sends: &[Timestamp], now: Timestamp) -> Timestamp {
         match self.remaining(sends, now) {
             (0, Some(at)) => Timestamp::from_unix_millis(at),
@@ -54,28 +54,43 @@ impl SendLimit {
         }
     }
 
+    /// The moments with one more, at `now`: `None` if the limit does not let it. No window of its length ever sees more
+    /// than the limit, whatever clocks say: the moments never go back.
+    pub fn admit(self, sends: &[Timestamp], now: Timestamp) -> Option<Vec<Timestamp>> {
+        let (at, mut within) = self.within(sends, now);
+        if within.len() as u64 >= self.requests.unsigned_abs() {
+            return None;
+        }
+        within.push(at);
+        Some(within.into_iter().map(Timestamp::from_unix_millis).collect())
+    }
+
+    /// This moment, or that of the last send if a clock elsewhere is ahead, and the sends within the window that ends
+    /// then. Moments that lie further ahead than a window were written by a wrong clock.
+    fn within(self, sends: &[Timestamp], now: Timestamp) -> (i64, Vec<i64>) {
+        let (window, now) = (self.window_millis(), now.unix_millis());
+        let known = || sends.iter().map(|at| at.unix_millis()).filter(|at| *at <= now + window);
+        let at = known().fold(now, i64::max);
+        (at, known().filter(|sent| *sent > at - window).collect())
+    }
+
     /// Sends that are left, and the moment at which there will be one more, in milliseconds.
     fn remaining(self, sends: &[Timestamp], now: Timestamp) -> (i64, Option<i64>) {
-        let (window, now) = (self.window_millis(), now.unix_millis());
-        // As the statement reckons: moments that lie further ahead were written by a wrong clock.
-        let known: Vec<_> =
-            sends.iter().map(|at| at.unix_millis()).filter(|at| *at <= now + window).collect();
-        let at = known.iter().copied().fold(now, i64::max);
-        let within: Vec<_> = known.into_iter().filter(|sent| *sent > at - window).collect();
+        let (_, within) = self.within(sends, now);
         let used = i64::try_from(within.len()).unwrap_or(i64::MAX);
         // Whoever leaves the window next makes room, unless there are more in it than the limit is by now.
         let next = within.get(usize::try_from(used - self.requests).unwrap_or_default());
-        ((self.requests - used).max(0), next.map(|sent| sent + window))
-    }
-
-    /// The quota of a number that is at its limit until that moment.
-    pub fn used_up(self, until: Timestamp, now: Timestamp) -> Quota {
-        Self::state(0, seconds_rounded_up(until.unix_millis() - now.unix_millis()).max(1))
+        ((self.requests - used).max(0), next.map(|sent| sent + self.window_millis()))
     }
 
     fn state(remaining: i64, seconds: i64) -> Quota {
-        Quota { name: "number", remaining, seconds }
+        Quota { name: Quota::RECIPIENT, remaining, seconds }
     }
+}
+
+impl Quota {
+    /// The name of a recipient's own limit.
+    pub const RECIPIENT: &'static str = "number";
 }
 
 /// 1 second to a day.

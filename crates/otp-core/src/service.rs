@@ -1,18 +1,26 @@
-//! What can be done, and what the calls share.
+//! What can be done: each call is decided on what is known, and committed if that is still so.
 
 use crate::{
-    code::Code,
-    number::MobileNumber,
-    otp_id::OtpId,
+    account::{Account, Owner},
+    caller::Caller,
+    decision::{Answer, Case, Change, Counts, Decision, Draft},
+    meter::Meter,
     policy::Policy,
-    ports::{Cache, Clock, Database, Random, Unavailable},
+    ports::{Cache, Clock, Commit, Committed, Database, Loaded, Metered, Random, Request},
+    recipient::{Delivery, Recipient},
+    refusal::Refusal,
     send_limit::Quota,
+    verify::Attempt,
 };
-use otp_seal::{Context, IndexKey, KeyRing};
-use otp_terms::{Channel, Timestamp};
+use otp_seal::{IndexKey, KeyRing};
+use otp_terms::Timestamp;
 
-/// The service: [`generate`](Self::generate), [`resend`](Self::resend),
-/// [`regenerate`](Self::regenerate) and [`verify`](Self::verify).
+/// The rows of nobody's that stand for unknown recipients in uniform mode. There are several, so that not everybody who
+/// asks for unknown ones waits for one row.
+pub const DECOYS: u32 = 64;
+
+/// The service: [`generate`](Self::generate), [`resend`](Self::resend), [`regenerate`](Self::regenerate),
+/// [`verify`](Self::verify) and [`erase`](Self::erase).
 ///
 /// It borrows what it works with and holds no state of its own, so it can be made anew for each request.
 #[derive(Debug, Clone, Copy)]
@@ -25,102 +33,144 @@ pub struct OtpService<'a, D, C, E> {
     pub environment: &'a E,
     /// Seal codes.
     pub keys: &'a KeyRing,
-    /// Makes check values and the cache's keys.
+    /// Makes check values and what stands for a recipient.
     pub index: &'a IndexKey,
     /// What the operator has set.
     pub policy: &'a Policy,
 }
 
-/// A code that may be told to its requester.
+/// What became of a call.
 #[derive(Debug)]
-pub struct IssuedCode {
-    /// The code; `None` for the retry of a request whose code is not live any more.
-    pub code: Option<Code>,
-    /// Its id.
-    pub otp_id: OtpId,
-    /// How it is delivered.
-    pub channel: Channel,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it dies.
-    pub expires_at: Timestamp,
-    /// Whole seconds that it had left when it was given.
-    pub expires_in_seconds: i64,
-    /// What is left of the number's limit; `None` where there is none, or nothing was counted.
-    pub quota: Option<Quota>,
-    /// Whether this was answered before, and nothing was done now.
-    pub replayed: bool,
+pub struct Outcome {
+    /// What the caller hears.
+    pub answer: Result<Answer, Refusal>,
+    /// What the pumping guard counts.
+    pub counts: Option<Counts>,
 }
 
-/// Why a call was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum OtpError {
-    /// The number, or the code that the request names, is not known.
-    #[error("no code is known for this number")]
-    NotFound,
-    /// The code's life is over, or it cannot be opened any more.
-    #[error("the code has expired")]
-    Expired,
-    /// The code was verified already.
-    #[error("the code was used already")]
-    Used,
-    /// Too many wrong values: the code is not given out again.
-    #[error("the code is locked after too many wrong attempts")]
-    Locked,
-    /// Too many wrong values: nothing is compared any more.
-    #[error("the attempts at this code are used up")]
-    AttemptsExceeded,
-    /// Not this code.
-    #[error("this is not the code")]
-    Mismatch {
-        /// Wrong values that may still be tried.
-        attempts_remaining: i64,
-    },
-    /// A limit is used up.
-    #[error("a limit is used up")]
-    RateLimited(Quota),
-    /// Too many wrong values of the number's codes, in a row.
-    #[error("the number is locked")]
-    NumberLocked {
-        /// Whole seconds until it is not.
-        retry_after: i64,
-    },
-    /// Nothing is sent to the number's range for now.
-    #[error("the range of the number is suspended")]
-    Suspended {
-        /// Whole seconds until it is not.
-        retry_after: i64,
-    },
-    /// The Idempotency-Key was used for something else.
-    #[error("the Idempotency-Key was used for another request")]
-    KeyReused,
-    /// The database could not be asked.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
+impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
+    /// Makes a code, in the place of any that lives, and creates or updates the account.
+    pub async fn generate(&self, recipient: &Recipient, delivery: &Delivery, caller: &Caller) -> Outcome {
+        self.run(recipient, caller, |case| case.generate(delivery)).await
+    }
 
-impl<D: Database, C: Cache, E: Clock> OtpService<'_, D, C, E> {
-    /// Removes all that is known of `number`, known or not.
-    pub async fn erase(&self, number: &MobileNumber) -> Result<(), OtpError> {
-        self.database.erase(number, self.environment.now()).await?;
-        self.cache.erase(self.index.number(number.as_str())).await;
-        Ok(())
+    /// Gives the same code again while it lives.
+    pub async fn resend(&self, recipient: &Recipient, caller: &Caller) -> Outcome {
+        self.run(recipient, caller, |case| case.resend()).await
+    }
+
+    /// Replaces the code of a known recipient; the old one is dead at once.
+    pub async fn regenerate(&self, recipient: &Recipient, caller: &Caller) -> Outcome {
+        self.run(recipient, caller, |case| case.regenerate()).await
+    }
+
+    /// Checks a code; a right one is used up.
+    pub async fn verify(&self, recipient: &Recipient, attempt: &Attempt, caller: &Caller) -> Outcome {
+        self.run(recipient, caller, |case| case.verify(attempt)).await
+    }
+
+    /// Removes all that is known of a recipient, known or not.
+    pub async fn erase(&self, recipient: &Recipient, caller: &Caller) -> Outcome {
+        self.run(recipient, caller, |case| case.erase()).await
+    }
+
+    async fn run(&self, recipient: &Recipient, caller: &Caller, decide: impl Fn(&Case<'_>) -> Decision) -> Outcome {
+        let owner = Owner { application: &caller.application, recipient };
+        let subject = self.index.recipient(owner.application, recipient.as_str());
+        let decoy = || self.index.decoy(owner.application, recipient.as_str(), DECOYS);
+        let request = Request {
+            owner,
+            subject: &subject,
+            decoy: self.policy.uniform.then(decoy),
+            range: recipient.range().filter(|_| self.policy.guarded),
+            idempotency: caller.idempotency.as_ref(),
+            meters: &caller.meters,
+            begun: self.environment.now(),
+        };
+        // In uniform mode every recipient costs the database the same.
+        let (cached, metered) = self.cache.look(&request, !self.policy.uniform).await;
+        let counted = matches!(metered, Metered::Counted);
+        let (outcome, charged) = match self.settle(&request, cached, metered, decide).await {
+            Ok(decision) => (Outcome { answer: decision.answer, counts: decision.counts }, decision.charged),
+            Err(refusal) => (Outcome { answer: Err(refusal), counts: None }, false),
+        };
+        if counted && !charged {
+            self.cache.uncount(&caller.meters);
+        }
+        outcome
+    }
+
+    /// Decides and commits until what was decided is what is on record. What the cache has is as good as what the
+    /// database has if it is committed under its revision; a refusal that commits nothing needs the database's word.
+    async fn settle(
+        &self,
+        request: &Request<'_>,
+        cached: Option<Account>,
+        metered: Metered,
+        decide: impl Fn(&Case<'_>) -> Decision,
+    ) -> Result<Decision, Refusal> {
+        let (full_here, meters) = match metered {
+            Metered::Full(full) => {
+                let quota = Quota::of_meter(&full, request.meters, request.begun)?;
+                // A retry hears what was answered, whatever is full by now.
+                if request.idempotency.is_none() {
+                    return Err(Refusal::RateLimited(quota));
+                }
+                (Some(quota), &[][..])
+            }
+            Metered::Counted => (None, &[][..]),
+            Metered::Unknown => (None, request.meters),
+        };
+        let request = &Request { meters, ..*request };
+        // What the cache has says nothing of meters that are the database's to count.
+        let mut hearsay = cached.filter(|_| full_here.is_none());
+        loop {
+            let is_hearsay = hearsay.is_some();
+            let loaded = match hearsay.take() {
+                Some(account) => Loaded { account: Some(account), ..Loaded::default() },
+                None => self.database.load(request).await?,
+            };
+            let now = self.environment.now();
+            let draft = Draft::draw(self.policy, now, self.environment);
+            let decision = decide(&Case {
+                owner: request.owner,
+                account: loaded.account.as_ref(),
+                floor: loaded.floor,
+                kept: loaded.kept.as_ref(),
+                idempotency: request.idempotency,
+                suspended_until: loaded.suspended_until,
+                full: full_here.or_else(|| full_meter(request.meters, &loaded.meters, now)),
+                policy: self.policy,
+                keys: self.keys,
+                index: self.index,
+                draft: &draft,
+                now,
+            });
+            if is_hearsay && !decision.is_conditional() {
+                continue;
+            }
+            let commit = Commit {
+                expected: loaded.account.as_ref().map(|account| account.revision),
+                record: decision.record.as_ref(),
+                meters: if decision.charged { request.meters } else { &[] },
+            };
+            if (commit.record.is_some() || !commit.meters.is_empty())
+                && self.database.commit(request, &commit).await? == Committed::Conflict
+            {
+                continue;
+            }
+            match decision.record.as_ref().map(|record| &record.account) {
+                Some(Change::To(account)) if !self.policy.uniform => self.cache.put(request, account),
+                Some(Change::Erased { floor }) => self.cache.erase(request, *floor).await,
+                _ => {}
+            }
+            return Ok(decision);
+        }
     }
 }
 
-impl<D, C, E: Clock + Random> OtpService<'_, D, C, E> {
-    pub(crate) fn seal(&self, code: &Code, otp_id: &OtpId, number: &MobileNumber) -> Vec<u8> {
-        let mut nonce = [0; otp_seal::NONCE_BYTES];
-        self.environment.fill(&mut nonce);
-        self.keys.seal(code.expose().as_bytes(), &context(otp_id, number), nonce)
-    }
-
-    /// `None` for what does not open: its key is gone, so whatever it was has outlived its life.
-    pub(crate) fn open(&self, sealed: &[u8], otp_id: &OtpId, number: &MobileNumber) -> Option<Code> {
-        self.keys.open(sealed, &context(otp_id, number)).ok().and_then(Code::from_opened)
-    }
-}
-
-fn context<'a>(otp_id: &'a OtpId, number: &'a MobileNumber) -> Context<'a> {
-    Context { purpose: otp_seal::CODE, otp_id: otp_id.as_str(), number: number.as_str() }
+/// The first meter that lets nobody in, by when each is empty.
+fn full_meter(meters: &[Meter], empty_at: &[i64], now: Timestamp) -> Option<Quota> {
+    let full = |(meter, empty_at): (&Meter, &i64)| meter.full(*empty_at, now);
+    meters.iter().zip(empty_at).find_map(full)
 }

@@ -1,86 +1,135 @@
 //! Checking a code.
 
 use crate::{
-    admit::full_meter,
-    caller::Caller,
+    account::Account,
     code::Code,
-    number::MobileNumber,
+    decision::{Answer, Case, Change, Counts, Decision, EventKind, Record, Verified},
     otp_id::OtpId,
-    ports::{Cache, Checked, Clock, Database, Guess, Metered, Random, Verdict},
-    send_limit::seconds_rounded_up,
-    service::{OtpError, OtpService},
+    refusal::Refusal,
 };
-use otp_terms::{Channel, Timestamp};
 
 /// What a user typed, and for which code.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Whose code.
-    pub number: MobileNumber,
     /// The guess.
     pub code: Code,
     /// Only this code will do, if given.
     pub otp_id: Option<OtpId>,
 }
 
-/// A code that was right, once and now.
-#[derive(Debug)]
-pub struct Verified {
-    /// Its id.
-    pub otp_id: OtpId,
-    /// How it had been delivered.
-    pub channel: Channel,
-    /// When it was used up.
-    pub verified_at: Timestamp,
-}
+impl Case<'_> {
+    /// Checks a code; a right one is used up. Every check counts on its caller's meters.
+    ///
+    /// Whatever a guess changes is written only if the account still is what the guess was compared with: of any number
+    /// of right guesses at once one wins, and no more wrong ones are compared than allowed.
+    pub fn verify(&self, attempt: &Attempt) -> Decision {
+        if let Some(quota) = self.full {
+            return Decision::refused(Refusal::RateLimited(quota));
+        }
+        let right = self.is_right(attempt);
+        let decision = match self.refused_unseen(attempt) {
+            Some(refusal) => self.not_compared(refusal),
+            // What may be compared has a code.
+            None => self.account.map_or_else(|| self.not_compared(Refusal::NotFound), |account| {
+                if right { self.right(account.clone()) } else { self.wrong(account.clone()) }
+            }),
+        };
+        Decision { charged: true, ..decision }
+    }
 
-impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
-    /// Checks a code; a right one is used up. The database compares, in one atomic step, so of any
-    /// number of right guesses at once one wins, and no more wrong ones are compared than allowed.
-    pub async fn verify(&self, attempt: &Attempt, caller: &Caller) -> Result<Verified, OtpError> {
-        let now = self.environment.now();
-        let max_attempts = self.policy.max_attempts;
-        let metered = self.cache.count(&caller.meters).await;
-        let guess = Guess {
-            number: &attempt.number,
-            otp_id: attempt.otp_id.as_ref(),
-            check: self.index.check(attempt.number.as_str(), attempt.code.expose().as_bytes()),
-            now,
-            policy: self.policy,
-            meters: match &metered {
-                Metered::Full(full) => return Err(full_meter(full, &caller.meters, now)),
-                Metered::Counted => &[],
-                Metered::Unknown => &caller.meters,
-            },
+    /// Whether it is the code, compared in constant time. Of an unknown recipient as well: it takes as long.
+    fn is_right(&self, attempt: &Attempt) -> bool {
+        let code = self.account.and_then(|account| account.code.as_ref());
+        let otp_id = code.map_or("", |code| code.otp_id.as_str());
+        let (application, recipient) = (self.owner.application, self.owner.recipient.as_str());
+        let guess = self.index.check(application, otp_id, recipient, attempt.code.expose());
+        code.is_some_and(|code| code.check == guess)
+    }
+
+    /// Why a guess is not even compared, in the order of the contract.
+    fn refused_unseen(&self, attempt: &Attempt) -> Option<Refusal> {
+        let Some(account) = self.account else { return Some(Refusal::NotFound) };
+        if let Some(locked) = account.refused_by_lock(self.now) {
+            return Some(locked);
+        }
+        let named = |otp_id: &OtpId| attempt.otp_id.as_ref().is_none_or(|named| named == otp_id);
+        let Some(code) = account.code.as_ref().filter(|code| named(&code.otp_id)) else {
+            return Some(Refusal::NotFound);
         };
-        let judged = match self.database.check(&guess).await? {
-            Checked::Judged(judged) => judged,
-            Checked::NotFound => return Err(OtpError::NotFound),
-            Checked::Full(full) => return Err(full_meter(&full, &caller.meters, now)),
-            Checked::NumberLocked { until } => {
-                let retry_after = seconds_rounded_up(until.unix_millis() - now.unix_millis()).max(1);
-                return Err(OtpError::NumberLocked { retry_after });
-            }
-        };
-        let locked_by_this = judged.verdict == Verdict::Wrong && judged.attempts >= max_attempts.get();
-        if judged.verdict == Verdict::Right || locked_by_this {
-            self.cache.forget(self.index.number(attempt.number.as_str()), judged.version);
+        match code.dead(self.policy, self.now) {
+            // Waiting does not help: it takes a new code.
+            Some(Refusal::Locked) => Some(Refusal::AttemptsExceeded),
+            dead => dead,
         }
-        // Where all answers are alike, nothing is noted there of a number, and this one has to come as soon as any.
-        if judged.locked && !self.policy.uniform {
-            // Whatever is noted of the number there, it is locked first.
-            self.cache.erase(self.index.number(attempt.number.as_str())).await;
+    }
+
+    fn right(&self, mut account: Account) -> Decision {
+        account.revision = self.next_revision();
+        account.failures = 0;
+        account.check_refused = None;
+        let Some(code) = &mut account.code else { return Decision::refused(Refusal::NotFound) };
+        code.used_at = Some(self.now);
+        // It is never given out again.
+        code.sealed.clear();
+        let (code, proved) = (code.clone(), code.address.clone());
+        if let Some(proved) = proved {
+            account.prove(&proved, self.now);
         }
-        match judged.verdict {
-            Verdict::Right => {
-                Ok(Verified { otp_id: judged.otp_id, channel: judged.channel, verified_at: now })
-            }
-            Verdict::Used => Err(OtpError::Used),
-            Verdict::Expired => Err(OtpError::Expired),
-            Verdict::Locked => Err(OtpError::AttemptsExceeded),
-            Verdict::Wrong => {
-                Err(OtpError::Mismatch { attempts_remaining: (max_attempts.get() - judged.attempts).max(0) })
-            }
+        let answer = Verified { otp_id: code.otp_id.clone(), channel: code.channel, verified_at: self.now };
+        let event = self.event(EventKind::Verified, None, Some(&code));
+        let record = Record { account: Change::To(Box::new(account)), event, kept: None };
+        Decision {
+            answer: Ok(Answer::Verified(answer)),
+            record: Some(record),
+            charged: true,
+            counts: Some(Counts::Verified),
         }
+    }
+
+    /// A wrong guess costs an attempt of its code; so many in a row, of all codes, lock the recipient.
+    fn wrong(&self, mut account: Account) -> Decision {
+        account.revision = self.next_revision();
+        let Some(code) = &mut account.code else { return Decision::refused(Refusal::NotFound) };
+        code.attempts += 1;
+        let attempts_remaining = (self.policy.max_attempts.get() - code.attempts).max(0);
+        account.failures += 1;
+        let locks = account.failures >= self.policy.max_failures.get();
+        if locks {
+            // After a lock they are counted anew.
+            account.failures = 0;
+            account.locked_until =
+                Some(otp_terms::Timestamp::from_unix_millis(self.now.unix_millis() + self.policy.lock.millis()));
+            account.check_refused = None;
+        }
+        let kind =
+            if locks || attempts_remaining == 0 { EventKind::Locked } else { EventKind::VerificationFailed };
+        let refusal = Refusal::Mismatch { attempts_remaining };
+        let reason = if locks { Some("number_locked") } else { refusal.reason() };
+        let event = self.event(kind, reason, account.code.as_ref());
+        let record = Record { account: Change::To(Box::new(account)), event, kept: None };
+        let heard = if self.policy.uniform { Refusal::NotTheCode } else { refusal };
+        Decision { record: Some(record), ..Decision::refused(heard) }
+    }
+
+    /// Nothing was compared. In uniform mode that looks like a wrong guess. Else it is on record once, and what is not
+    /// known at all leaves nothing.
+    fn not_compared(&self, refusal: Refusal) -> Decision {
+        let kind = EventKind::VerificationFailed;
+        if self.policy.uniform {
+            let record = self.shadow(kind, &refusal, None);
+            return Decision { record: Some(record), ..Decision::refused(Refusal::NotTheCode) };
+        }
+        let reason = refusal.reason().filter(|_| refusal != Refusal::NotFound);
+        let told = |account: &&Account| reason.is_some() && account.check_refused.as_deref() != reason;
+        let record = self.account.filter(told).map(|account| Record {
+            event: self.event(kind, reason, account.code.as_ref()),
+            account: Change::To(Box::new(Account {
+                revision: self.next_revision(),
+                check_refused: reason.map(str::to_owned),
+                ..account.clone()
+            })),
+            kept: None,
+        });
+        Decision { record, ..Decision::refused(refusal) }
     }
 }

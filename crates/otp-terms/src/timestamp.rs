@@ -1,5 +1,7 @@
 //! Moments in time.
 
+use std::fmt::Write;
+
 /// A moment, in milliseconds since the Unix epoch, UTC. Milliseconds decide what has expired; answers
 /// show whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +31,17 @@ impl Timestamp {
     /// Whole seconds from `self` until `later`; 0 if that has passed.
     pub fn seconds_until(self, later: Self) -> i64 {
         later.0.saturating_sub(self.0).max(0) / 1_000
+    }
+}
+
+impl Timestamp {
+    /// RFC 3339 in UTC, with milliseconds: `2026-11-22T07:41:42.123Z`.
+    pub fn rfc3339_millis(self) -> String {
+        let mut text = self.to_string();
+        text.pop();
+        // Writing to a String cannot fail.
+        let _ = write!(text, ".{:03}Z", self.0.rem_euclid(1_000));
+        text
     }
 }
 

@@ -1,0 +1,27 @@
+//! Erasing a recipient.
+
+use crate::decision::{Answer, Case, Change, Decision, EventKind, OtpEvent, Record};
+use crate::revision::Revision;
+
+/// Longer than a request can be under way, in milliseconds, clocks of different hosts included.
+const UNDER_WAY: i64 = 10_000;
+
+impl Case<'_> {
+    /// Removes all that is known of the recipient, known or not, and puts that on record.
+    ///
+    /// The event's version is the newest code that there ever was: whatever of it is still on its way is not delivered.
+    /// Of an unknown recipient that is one of a moment before which no request can have begun that has not ended: an
+    /// account that comes into being beside this is not meant.
+    pub fn erase(&self) -> Decision {
+        let sequence = match self.account {
+            Some(_) => self.next_revision(),
+            None => Revision::from_stored(self.now.unix_millis() - UNDER_WAY),
+        };
+        let record = Record {
+            account: Change::Erased { floor: self.account.map_or(self.floor, |_| sequence) },
+            event: OtpEvent { sequence, ..self.event(EventKind::Erased, None, None) },
+            kept: None,
+        };
+        Decision { answer: Ok(Answer::Erased), record: Some(record), charged: false, counts: None }
+    }
+}

@@ -1,13 +1,60 @@
-//! What an event says about a code.
+//! The data of an event: its bytes as they were sent, and what they say.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
 
-/// The `data` of an event about a code. All of it may be missing: what an event needs is for whoever
-/// reads it to say.
+/// The data of an event, as it was sent. A signature is over these bytes, and JSON that is read and written again
+/// need not be the same: members change their order, numbers their digits.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Data(Box<RawValue>);
+
+impl Data {
+    /// What `value` is as JSON.
+    ///
+    /// # Panics
+    ///
+    /// If `value` has no form in JSON: a map whose keys are no text.
+    pub fn of(value: &impl Serialize) -> Self {
+        Self(to_raw_value(value).expect("what an event says has text for keys"))
+    }
+
+    /// JSON as it stands there; `None` if it is none.
+    pub fn parse(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// The JSON.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// What it says, as a `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.as_str())
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Data {}
+
+impl std::fmt::Debug for Data {
+    /// Its size: it holds a number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Data({} bytes)", self.as_str().len())
+    }
+}
+
+/// The `data` of an event about a code. All of it may be missing: what an event needs is for its reader to say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CodeData {
-    /// Whose code, in E.164.
+    /// Whose code, in E.164. Missing where the recipient is a mail address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mobile_number: Option<String>,
     /// `sms` or `email`.
@@ -36,6 +83,13 @@ pub struct CodeData {
     pub reason: Option<String>,
 }
 
+impl CodeData {
+    /// Whose code it is: the number, or the mail address of a recipient without one.
+    pub fn recipient(&self) -> Option<&str> {
+        self.mobile_number.as_deref().or(self.email.as_deref())
+    }
+}
+
 /// The `data` of an event about a range of numbers that was suspended. All of it may be missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -52,4 +106,30 @@ pub struct SuspensionData {
     /// When the range gets codes again, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended_until: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn data_keeps_its_bytes() {
+        const SENT: &str = "{ \"version\": 1.50, \"a\":\"\\u0041\",\n\"a\": 2 }";
+        let data = Data::parse(SENT.as_bytes()).unwrap();
+        assert_eq!(data.as_str(), SENT);
+        assert_eq!(serde_json::to_string(&[&data]).unwrap(), format!("[{SENT}]"));
+        assert_ne!(data, Data::of(&data.read::<Value>().unwrap()), "the same values, other bytes");
+        assert!(Data::parse(b"{").is_none() && Data::parse(b"\"\xff\"").is_none());
+        assert_eq!(format!("{data:?}"), format!("Data({} bytes)", SENT.len()));
+    }
+
+    #[test]
+    fn the_recipient_is_the_number_or_else_the_address() {
+        let mut data = CodeData { email: Some("ada@shop.example".to_owned()), ..CodeData::default() };
+        assert_eq!(data.recipient(), Some("ada@shop.example"));
+        data.mobile_number = Some("+14155550123".to_owned());
+        assert_eq!(data.recipient(), Some("+14155550123"));
+        assert_eq!(CodeData::default().recipient(), None);
+    }
 }

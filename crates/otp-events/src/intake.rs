@@ -4,7 +4,7 @@ use crate::{
     batch::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected},
     event::Event,
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 /// Largest event, in bytes. Many fit into what a broker takes at once by default.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -35,26 +35,31 @@ pub fn read_batch(bytes: &[u8]) -> Result<Batch, NotTaken> {
     if bytes.len() > MAX_BATCH_BYTES {
         return Err(NotTaken::TooLarge);
     }
-    let values: Vec<Value> = serde_json::from_slice(bytes).map_err(|_| NotTaken::NoBatch)?;
-    if values.len() > MAX_BATCH_EVENTS {
+    let entries: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|_| NotTaken::NoBatch)?;
+    if entries.len() > MAX_BATCH_EVENTS {
         return Err(NotTaken::TooLarge);
     }
-    // Where all of them are small together, none is large.
-    let sized = bytes.len() > MAX_EVENT_BYTES;
-    let mut batch = Batch { events: Vec::with_capacity(values.len()), rejected: Vec::new() };
-    for (index, value) in values.into_iter().enumerate() {
-        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-        let read = if sized && value.to_string().len() > MAX_EVENT_BYTES {
+    let mut batch = Batch { events: Vec::with_capacity(entries.len()), rejected: Vec::new() };
+    for (index, entry) in entries.into_iter().enumerate() {
+        let read = if entry.get().len() > MAX_EVENT_BYTES {
             Err(format!("it has more than {MAX_EVENT_BYTES} bytes"))
         } else {
-            Event::read(value).map_err(|malformed| malformed.to_string())
+            Event::read(entry.get()).map_err(|malformed| malformed.to_string())
         };
         match read {
             Ok(event) => batch.events.push((index, event)),
-            Err(reason) => batch.rejected.push(Rejected { id, index: Some(index), reason }),
+            Err(reason) => {
+                batch.rejected.push(Rejected { id: id_of(entry), index: Some(index), reason });
+            }
         }
     }
     Ok(batch)
+}
+
+/// The id of what is no event, if it has one.
+fn id_of(entry: &RawValue) -> Option<String> {
+    let value: Value = serde_json::from_str(entry.get()).ok()?;
+    value.get("id")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -85,7 +90,7 @@ mod tests {
     }
 
     fn any_name() -> impl Strategy<Value = String> {
-        const NAMES: [&str; 12] = [
+        const NAMES: [&str; 13] = [
             "specversion",
             "id",
             "source",
@@ -95,7 +100,8 @@ mod tests {
             "datacontenttype",
             "sequence",
             "requestid",
-            "apikeyname",
+            "application",
+            "signature",
             "data",
             "version",
         ];

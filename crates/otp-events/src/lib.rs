@@ -8,8 +8,8 @@ mod intake;
 mod record;
 
 pub use batch::{Answer, BATCH_CONTENT_TYPE, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Rejected};
-pub use data::{CodeData, SuspensionData};
-pub use event::{Event, Malformed, SOURCE, SPEC_VERSION, is_api_key_name};
+pub use data::{CodeData, Data, SuspensionData};
+pub use event::{Event, Malformed, SOURCE, SPEC_VERSION, is_application_name};
 pub use event_type::EventType;
 pub use intake::{Batch, MAX_EVENT_BYTES, NotTaken, read_batch};
 pub use record::Record;

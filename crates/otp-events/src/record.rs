@@ -1,13 +1,13 @@
 //! An event as a Kafka record, in binary content mode.
 
 use crate::{
-    event::{Event, Malformed},
+    data::Data,
+    event::{Event, JSON, Malformed},
     event_type::EventType,
 };
 use serde_json::{Map, Value};
 
 const CONTENT_TYPE: &str = "content-type";
-const JSON: &str = "application/json";
 
 /// A record (Kafka Protocol Binding for CloudEvents 1.0.2, section 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Record {
 
 impl From<&Event> for Record {
     fn from(event: &Event) -> Self {
-        let mut headers = Vec::with_capacity(10);
+        let mut headers = Vec::with_capacity(12);
         let mut put = |name: &str, value: &str| headers.push((format!("ce_{name}"), value.to_owned()));
         put("specversion", &event.specversion);
         put("id", &event.id);
@@ -34,7 +34,8 @@ impl From<&Event> for Record {
             ("sequence", &event.sequence),
             ("traceparent", &event.traceparent),
             ("requestid", &event.requestid),
-            ("apikeyname", &event.apikeyname),
+            ("application", &event.application),
+            ("signature", &event.signature),
         ];
         optional.iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).for_each(
             |(name, value)| {
@@ -55,12 +56,8 @@ impl From<&Event> for Record {
         Self {
             key: event.subject.clone().unwrap_or_else(|| event.id.clone()),
             headers,
-            // A Value always serialises; an event without data is a record without a value.
-            value: event
-                .data
-                .as_ref()
-                .map(|data| serde_json::to_vec(data).unwrap_or_default())
-                .unwrap_or_default(),
+            // An event without data is a record without a value.
+            value: event.data.as_ref().map(|data| data.as_str().into()).unwrap_or_default(),
         }
     }
 }
@@ -89,7 +86,8 @@ impl Record {
                 Some("sequence") => event.sequence = Some(value),
                 Some("traceparent") => event.traceparent = Some(value),
                 Some("requestid") => event.requestid = Some(value),
-                Some("apikeyname") => event.apikeyname = Some(value),
+                Some("application") => event.application = Some(value),
+                Some("signature") => event.signature = Some(value),
                 Some(name) => drop(extensions.insert(name.to_owned(), Value::String(value))),
                 None if header == CONTENT_TYPE => event.datacontenttype = Some(value),
                 // Whatever else somebody has put there.
@@ -98,9 +96,12 @@ impl Record {
         }
         event.extensions = extensions;
         if !self.value.is_empty() {
-            event.data = Some(serde_json::from_slice(&self.value).map_err(|_| Malformed::Data)?);
+            let data = Data::parse(&self.value).ok_or(Malformed::Data)?;
+            // Over HTTP, null is as good as left out.
+            event.data = Some(data).filter(|data| data.as_str() != "null");
         }
-        Event::read(serde_json::to_value(event).map_err(|_| Malformed::Form)?)
+        event.check()?;
+        Ok(event)
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
         event.subject = Some("9eeec548fe31b7e38fcb0f946ea5c649".to_owned());
         event.sequence = Some("00000001795333302123".to_owned());
         event.datacontenttype = Some(JSON.to_owned());
-        event.data = Some(json!({ "mobileNumber": "+14155550123", "version": 1 }));
+        event.data = Some(Data::of(&json!({ "mobileNumber": "+14155550123", "version": 1 })));
         event
     }
 
@@ -123,12 +124,13 @@ mod tests {
     fn an_event_goes_through_a_record_and_back() {
         let mut event = event();
         event.requestid = Some("a request".to_owned());
-        event.apikeyname = Some("mobile-app".to_owned());
+        event.application = Some("mobile-app".to_owned());
+        event.signature = Some("k1:00".to_owned());
         event.extensions.insert("tenant".to_owned(), json!("acme"));
         let record = Record::from(&event);
         assert_eq!(record.key, "9eeec548fe31b7e38fcb0f946ea5c649");
         assert_eq!(record.header("ce_type"), Some("otp.generated.v1"));
-        assert_eq!(record.header("ce_apikeyname"), Some("mobile-app"));
+        assert_eq!(record.header("ce_application"), Some("mobile-app"));
         assert_eq!(record.header("content-type"), Some(JSON));
         assert_eq!(record.event().unwrap(), event);
     }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use bytes::Bytes;
-use otp_core::{IssuedCode, MobileNumber, Quota, Verified};
+use otp_core::{IssuedCode, Quota, Recipient, Verified};
 use serde::Serialize;
 use spin_sdk::http::{FullBody, HeaderValue, StatusCode};
 
@@ -20,11 +20,31 @@ pub(crate) struct Answer {
     fields: Vec<(&'static str, HeaderValue)>,
 }
 
+/// Whom an answer is about, as the request has named them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Named<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mobile_number: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
+}
+
+impl<'a> From<&'a Recipient> for Named<'a> {
+    fn from(recipient: &'a Recipient) -> Self {
+        Self {
+            mobile_number: recipient.number().map(|number| number.as_str()),
+            email: recipient.address().map(|address| address.as_str()),
+        }
+    }
+}
+
 /// The answer to a call that gives out a code.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CodeBody<'a> {
-    mobile_number: &'a str,
+    #[serde(flatten)]
+    named: Named<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     otp: Option<&'a str>,
     otp_id: &'a str,
@@ -37,14 +57,16 @@ struct CodeBody<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AcceptedBody<'a> {
-    mobile_number: &'a str,
+    #[serde(flatten)]
+    named: Named<'a>,
     accepted: bool,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct VerifiedBody<'a> {
-    mobile_number: &'a str,
+    #[serde(flatten)]
+    named: Named<'a>,
     otp_id: &'a str,
     verified: bool,
     verified_at: String,
@@ -60,7 +82,7 @@ impl Answer {
     /// A code, with or without its digits, and what is left of the limits.
     pub(crate) fn code(
         status: StatusCode,
-        number: &MobileNumber,
+        recipient: &Recipient,
         issued: &IssuedCode,
         config: &Config,
     ) -> Self {
@@ -68,7 +90,7 @@ impl Answer {
         let answer = Self::json(
             status,
             &CodeBody {
-                mobile_number: number.as_str(),
+                named: recipient.into(),
                 otp: code.map(|code| code.expose()),
                 otp_id: issued.otp_id.as_str(),
                 channel: issued.channel.as_str(),
@@ -85,8 +107,8 @@ impl Answer {
     }
 
     /// What everybody hears who asks for a code, where nobody shall be able to tell whether one was sent.
-    pub(crate) fn accepted(number: &MobileNumber) -> Self {
-        Self::json(StatusCode::ACCEPTED, &AcceptedBody { mobile_number: number.as_str(), accepted: true })
+    pub(crate) fn accepted(recipient: &Recipient) -> Self {
+        Self::json(StatusCode::ACCEPTED, &AcceptedBody { named: recipient.into(), accepted: true })
     }
 
     /// It was done, and there is nothing to say.
@@ -121,11 +143,11 @@ impl Answer {
     }
 
     /// A code that was right.
-    pub(crate) fn verified(number: &MobileNumber, verified: &Verified) -> Self {
+    pub(crate) fn verified(recipient: &Recipient, verified: &Verified) -> Self {
         Self::json(
             StatusCode::OK,
             &VerifiedBody {
-                mobile_number: number.as_str(),
+                named: recipient.into(),
                 otp_id: verified.otp_id.as_str(),
                 verified: true,
                 verified_at: verified.verified_at.to_string(),

@@ -4,20 +4,23 @@ use crate::{
     config::{Config, Profile},
     error::ApiError,
 };
-use otp_core::{Idempotency, Meter, MeterLimit, MobileNumber, Recipient};
+use otp_core::{Delivery, Idempotency, Meter, MeterLimit, Recipient};
 use otp_request::{ClientAddress, IdempotencyKey, Scope};
 use spin_sdk::http::HeaderMap;
 
 /// What is known of a caller that may do what it asks for.
 #[derive(Debug)]
 pub(crate) struct KnownCaller {
-    /// The name of its API key; empty where there are none.
-    pub(crate) name: String,
+    /// Its application: the name of its API key.
+    application: String,
     /// What its request counts on.
     meters: Vec<Meter>,
     /// How it wants to be able to retry.
     key: Option<IdempotencyKey>,
 }
+
+/// The application of everybody where there are no API keys.
+const DEFAULT_APPLICATION: &str = "default";
 
 /// What a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,38 +54,38 @@ impl KnownCaller {
             Asks::Check => Scope::Verify,
             Asks::Erasure => Scope::Admin,
         };
-        let name = match &config.api_keys {
+        let application = match &config.api_keys {
             Some(keys) => keys.authorise(headers, scope)?.to_owned(),
-            None => String::new(),
+            None => DEFAULT_APPLICATION.to_owned(),
         };
         let key = if asks == Asks::NewCode { IdempotencyKey::of(headers)? } else { None };
-        let meters = meters(&name, headers, asks, config);
-        Ok(Self { name, meters, key })
+        let meters = meters(&application, headers, asks, config);
+        Ok(Self { application, meters, key })
     }
 
-    /// Its name, and itself as the domain sees it, asking `route` for a code for `number`.
+    /// Itself as the domain sees it, asking `route` for a code for `recipient`.
     pub(crate) fn asking(
         self,
         config: &Config,
         route: &str,
-        number: &MobileNumber,
-        recipient: Option<&Recipient>,
-    ) -> (String, otp_core::Caller) {
-        let idempotency = self.key.map(|key| {
-            Idempotency::new(&config.index_key, [&self.name, route, key.as_str()], number, recipient)
+        recipient: &Recipient,
+        delivery: Option<&Delivery>,
+    ) -> otp_core::Caller {
+        let idempotency = self.key.as_ref().map(|key| {
+            Idempotency::new(&config.index_key, [&self.application, route, key.as_str()], recipient, delivery)
         });
-        (self.name, otp_core::Caller { meters: self.meters, idempotency })
+        otp_core::Caller { idempotency, ..self.plain() }
     }
 
-    /// Its name, and itself as the domain sees it, with nothing to retry.
-    pub(crate) fn plain(self) -> (String, otp_core::Caller) {
-        (self.name, otp_core::Caller { meters: self.meters, idempotency: None })
+    /// Itself as the domain sees it, with nothing to retry.
+    pub(crate) fn plain(self) -> otp_core::Caller {
+        otp_core::Caller { application: self.application, meters: self.meters, idempotency: None }
     }
 }
 
 /// The limits of the caller's own, and the one of everybody together, which only counts what is sent: it is
 /// there for what that costs.
-fn meters(name: &str, headers: &HeaderMap, asks: Asks, config: &Config) -> Vec<Meter> {
+fn meters(application: &str, headers: &HeaderMap, asks: Asks, config: &Config) -> Vec<Meter> {
     if asks == Asks::Erasure {
         return Vec::new();
     }
@@ -95,11 +98,11 @@ fn meters(name: &str, headers: &HeaderMap, asks: Asks, config: &Config) -> Vec<M
         // Spin always tells where a request came from; if it ever does not, those are one client.
         let address = ClientAddress::of(headers, &config.trusted_proxies)
             .map_or_else(String::new, |address| address.to_string());
-        let key = keyed(format!("client:{}", config.index_key.fingerprint("client", &[&address])), &limit);
+        let key = keyed(format!("client:{}", config.index_key.fingerprint("client", &[application, &address])), &limit);
         Meter { name: "client", key, limit }
     });
     let key =
-        config.key_limit.map(|limit| Meter { name: "key", key: keyed(format!("key:{name}"), &limit), limit });
+        config.key_limit.map(|limit| Meter { name: "key", key: keyed(format!("key:{application}"), &limit), limit });
     let global = config.global_limit.filter(|_| sends);
     let global = global.map(|limit| Meter { name: "global", key: keyed("global".to_owned(), &limit), limit });
     client.into_iter().chain(key).chain(global).collect()

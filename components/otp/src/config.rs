@@ -4,14 +4,17 @@ use crate::{
     cache::{Cache, redis::Address},
     deadline, log,
     relay::{Relay, Token},
-    store::{Place, postgres},
+    store::{
+        place::Place,
+        postgres::address::{Address as Postgres, Tls},
+    },
 };
 use otp_core::{
     CodeLength, CodeLife, Destinations, Guard, GuardSettings, LockTime, MaxAttempts, MaxFailures, MeterLimit,
     Policy, Region, SendLimit, SendWindow,
 };
 use otp_request::{ApiKeys, Origins, TrustedProxies};
-use otp_seal::{IndexKey, KeyRing};
+use otp_seal::{EventKeys, IndexKey, KeyRing};
 use spin_sdk::{http::HeaderValue, variables};
 use std::{cell::RefCell, fmt, rc::Rc, str::FromStr, time::Duration};
 
@@ -44,7 +47,9 @@ pub(crate) struct Config {
     /// `reveal_otp`: whether answers carry the code, or only its delivery does.
     pub(crate) reveal_otp: bool,
     /// `encryption_keys`
-    pub(crate) encryption_keys: KeyRing,
+    pub(crate) encryption_keys: Rc<KeyRing>,
+    /// `event_keys`: sign what goes to the relay.
+    pub(crate) event_keys: EventKeys,
     /// `index_key`
     pub(crate) index_key: IndexKey,
     /// `default_region`: the country whose national numbers are taken.
@@ -162,16 +167,18 @@ impl Config {
         let encryption_keys =
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
+        let event_keys = reader.read("event_keys", |list| unless_empty(list, EventKeys::parse)).await.flatten();
         let database = reader.postgres().await.map_or(Place::File, |address| Place::Server(Rc::new(address)));
         // Where nobody shall be able to tell, nothing is noted of a number.
         let noted = policy.sends.filter(|_| !policy.uniform);
-        let cache = Cache::new(reader.redis().await.map(Rc::new), noted, reveal_otp);
+        let redis = reader.redis().await.map(Rc::new);
         let relay = reader.relay().await;
         let outbox_retention = reader.number("outbox_retention_seconds", retention).await;
         if profile == Profile::Production {
             reader.fit_for_production(
                 encryption_keys.as_ref(),
                 index_key.as_ref(),
+                event_keys.as_ref(),
                 api_keys.as_ref(),
                 reveal_otp,
                 policy.length,
@@ -191,6 +198,11 @@ impl Config {
         if index_key.is_none() {
             warnings.push("index_key is not set: codes are checked with a public development key");
         }
+        if event_keys.is_none() && relay.is_some() {
+            warnings.push("event_keys is not set: events are signed with a public development key");
+        }
+        let encryption_keys = Rc::new(encryption_keys.unwrap_or_else(KeyRing::development));
+        let cache = Cache::new(redis, Rc::clone(&encryption_keys));
         let rate_limit_policy = rate_limit_policy(
             noted,
             [("client", client_limit), ("key", key_limit), ("global", global_limit)],
@@ -208,7 +220,8 @@ impl Config {
             guard,
             policy,
             reveal_otp,
-            encryption_keys: encryption_keys.unwrap_or_else(KeyRing::development),
+            encryption_keys,
+            event_keys: event_keys.unwrap_or_else(EventKeys::development),
             index_key: index_key.unwrap_or_else(IndexKey::development),
             default_region: default_region.flatten(),
             database,
@@ -266,6 +279,7 @@ impl Reader {
         &mut self,
         encryption_keys: Option<&KeyRing>,
         index_key: Option<&IndexKey>,
+        event_keys: Option<&EventKeys>,
         api_keys: Option<&ApiKeys>,
         reveal_otp: bool,
         length: CodeLength,
@@ -280,6 +294,9 @@ impl Reader {
         }
         if is_sound(&self.faults, "index_key") && index_key.is_none_or(IndexKey::is_development) {
             self.fault("index_key", own);
+        }
+        if is_sound(&self.faults, "event_keys") && event_keys.is_none_or(EventKeys::has_development_key) {
+            self.fault("event_keys", own);
         }
         if is_sound(&self.faults, "api_keys") && api_keys.is_none() {
             self.fault(
@@ -353,13 +370,13 @@ impl Reader {
     }
 
     /// Where Postgres is, if the database is one.
-    async fn postgres(&mut self) -> Option<postgres::Address> {
+    async fn postgres(&mut self) -> Option<Postgres> {
         let text = |value: &str| Ok::<_, std::convert::Infallible>(value.trim().to_owned());
         let user = self.read("postgres_user", text).await?;
         let password = self.read("postgres_password", text).await?;
         let database = self.read("postgres_database", text).await?;
         let authority = self.read("postgres_ca", text).await?;
-        let tls = self.read("postgres_tls", |value| unless_empty(value, postgres::Tls::from_str)).await?;
+        let tls = self.read("postgres_tls", |value| unless_empty(value, Tls::from_str)).await?;
         let companions = [
             ("postgres_user", !user.is_empty()),
             ("postgres_password", !password.is_empty()),
@@ -375,7 +392,7 @@ impl Reader {
                 return Err(format!("is empty, but {name} is set"));
             }
             unless_empty(endpoint, |endpoint| {
-                postgres::Address::new(
+                Postgres::new(
                     endpoint,
                     &user,
                     &password,

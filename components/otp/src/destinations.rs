@@ -6,14 +6,18 @@
 use crate::{
     config::Config,
     environment::Environment,
-    log,
-    store::{Place, Store},
+    event, log,
+    store::{
+        Store,
+        destinations::{Counts, Range},
+    },
 };
 use otp_core::{
-    Guard, Judgement, MobileNumber, Tally, Timestamp,
+    Guard, Judgement, OtpId, Recipient, Revision, Tally, Timestamp,
     ports::{Clock, Unavailable},
 };
-use otp_events::{Event, EventType, SuspensionData};
+use otp_events::{Data, Event, EventType, SuspensionData};
+use otp_seal::EventKeys;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -24,36 +28,27 @@ use std::{
 /// How long an instance gathers before it writes.
 const GATHER: Duration = Duration::from_millis(500);
 
-/// Codes of one range.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Counts {
-    pub(crate) sent: i64,
-    pub(crate) verified: i64,
-}
-
 thread_local! {
-    static GATHERED: RefCell<BTreeMap<String, Counts>> = const { RefCell::new(BTreeMap::new()) };
+    static GATHERED: RefCell<BTreeMap<Range, Counts>> = const { RefCell::new(BTreeMap::new()) };
     /// Whether a task of this instance will write what was gathered.
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A code was sent.
-pub(crate) fn sent(config: &Rc<Config>, number: &MobileNumber) {
-    count(config, number, |counts| counts.sent += 1);
-}
-
-/// A code was verified.
-pub(crate) fn verified(config: &Rc<Config>, number: &MobileNumber) {
-    count(config, number, |counts| counts.verified += 1);
-}
-
-fn count(config: &Rc<Config>, number: &MobileNumber, add: impl FnOnce(&mut Counts)) {
-    let Some(guard) = config.guard else { return };
-    GATHERED.with_borrow_mut(|gathered| add(gathered.entry(number.range().to_owned()).or_default()));
+/// Counts a code that was sent, or one that was verified.
+pub(crate) fn count(config: &Rc<Config>, application: &str, recipient: &Recipient, what: otp_core::Counts) {
+    let (Some(guard), Some(prefix)) = (config.guard, recipient.range()) else { return };
+    let range = Range { application: application.to_owned(), prefix: prefix.to_owned() };
+    GATHERED.with_borrow_mut(|gathered| {
+        let counts: &mut Counts = gathered.entry(range).or_default();
+        match what {
+            otp_core::Counts::Sent => counts.sent += 1,
+            otp_core::Counts::Verified => counts.verified += 1,
+        }
+    });
     if RUNNING.replace(true) {
         return;
     }
-    let place = config.database.clone();
+    let config = Rc::clone(config);
     spin_sdk::wasip3::spawn(async move {
         loop {
             spin_sdk::time::sleep(GATHER).await;
@@ -61,7 +56,7 @@ fn count(config: &Rc<Config>, number: &MobileNumber, add: impl FnOnce(&mut Count
             if gathered.is_empty() {
                 break;
             }
-            if let Err(Unavailable(reason)) = write(&place, &guard, &gathered).await {
+            if let Err(Unavailable(reason)) = write(&config, &guard, &gathered).await {
                 log::line(format_args!("the pumping guard could not count: {reason}"));
             }
         }
@@ -69,22 +64,22 @@ fn count(config: &Rc<Config>, number: &MobileNumber, add: impl FnOnce(&mut Count
     });
 }
 
-async fn write(place: &Place, guard: &Guard, gathered: &BTreeMap<String, Counts>) -> Result<(), Unavailable> {
+async fn write(config: &Config, guard: &Guard, gathered: &BTreeMap<Range, Counts>) -> Result<(), Unavailable> {
     let now = Environment.now();
-    let store = Store::aside(place);
+    let store = Store::aside(&config.database);
     for (range, tally) in store.count_destinations(guard, now, gathered).await? {
         match guard.judge(&tally, now) {
             Judgement::Leave => {}
             Judgement::Lift => {
                 store.lift(&range, now).await?;
-                log::line(format_args!("range {range} is let go: its codes are verified after all"));
+                log::line(format_args!("range {} is let go: its codes are verified after all", range.prefix));
             }
             Judgement::Suspend { until, strikes } => {
-                let event = suspended(&range, &tally, now, until);
+                let event = suspended(&range, &tally, now, until, &config.event_keys);
                 if store.suspend(&range, now, until, strikes, &event).await? {
                     log::line(format_args!(
-                        "range {range} is suspended until {until}: of {} codes sent to it {} were verified",
-                        tally.sent, tally.verified
+                        "range {} is suspended until {until}: of {} codes sent to it {} were verified",
+                        range.prefix, tally.sent, tally.verified
                     ));
                 }
             }
@@ -94,20 +89,18 @@ async fn write(place: &Place, guard: &Guard, gathered: &BTreeMap<String, Counts>
 }
 
 /// The event that says so.
-fn suspended(range: &str, tally: &Tally, now: Timestamp, until: Timestamp) -> String {
-    let id = otp_core::OtpId::generate(now, &Environment);
-    let mut event = Event::new(id.as_str(), EventType::DestinationSuspended);
-    event.subject = Some(range.to_owned());
+fn suspended(range: &Range, tally: &Tally, now: Timestamp, until: Timestamp, keys: &EventKeys) -> String {
+    let mut event =
+        Event::new(OtpId::generate(now, &Environment).as_str(), EventType::DestinationSuspended);
+    event.subject = Some(range.prefix.clone());
     event.time = Some(now.to_string());
-    event.datacontenttype = Some("application/json".to_owned());
-    event.sequence = Some(format!("{:020}", now.unix_millis()));
+    event.application = Some(range.application.clone());
+    event.sequence = Some(event::sequence(Revision::default().next(now)));
     let data = SuspensionData {
-        prefix: Some(range.to_owned()),
+        prefix: Some(range.prefix.clone()),
         sent: Some(tally.sent),
         verified: Some(tally.verified),
         suspended_until: Some(until.to_string()),
     };
-    event.data = serde_json::to_value(data).ok();
-    // An event is a plain struct of strings, which always serialises.
-    serde_json::to_string(&event).unwrap_or_default()
+    event::signed(event, Data::of(&data), keys)
 }

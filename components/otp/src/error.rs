@@ -7,7 +7,7 @@ use crate::{
     log,
 };
 use otp_core::{
-    InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, NotServed, OtpError, Quota,
+    InvalidChannel, InvalidCode, InvalidEmail, InvalidMobileNumber, NotServed, Quota, Refusal,
     ports::Unavailable,
 };
 use otp_request::{Denied, InvalidBody, InvalidIdempotencyKey, Stranger};
@@ -23,6 +23,8 @@ pub(crate) enum ApiError {
     IncompleteBody,
     /// 400: a field that the call needs with the others that were sent.
     MissingField(&'static str),
+    /// 400: it names nobody that a code could be for.
+    NoRecipient,
     /// 400: no Idempotency-Key can be read from the field.
     InvalidIdempotencyKey(InvalidIdempotencyKey),
     /// 401: for the relay only, and this is not its token.
@@ -31,8 +33,6 @@ pub(crate) enum ApiError {
     Denied(Denied),
     /// 403: the development profile does not serve this caller.
     Stranger(Stranger),
-    /// 401: not the code, and nothing more is said.
-    NotTheCode,
     /// 404: no such path.
     NotFound,
     /// 405: the path takes other methods.
@@ -45,12 +45,14 @@ pub(crate) enum ApiError {
     InvalidEmail(InvalidEmail),
     /// 422: no channel.
     InvalidChannel(InvalidChannel),
+    /// 422: a text message to a mail address.
+    SmsToAddress,
     /// 422: not of the form of a code; it did not count as a guess.
     InvalidOtp(InvalidCode),
     /// 422: no codes are sent to this country or range.
     NotServed(NotServed),
     /// 401, 404, 410, 422, 429 or 503: what the domain said, and the limits that there are.
-    Otp(OtpError, Option<HeaderValue>),
+    Refused(Refusal, Option<HeaderValue>),
     /// 503: a dependency that every call needs is away.
     NotReady(Unavailable, Dependencies),
     /// 503: nothing is served until the operator has mended it.
@@ -149,6 +151,12 @@ impl From<ApiError> for Problem {
                 "A field is missing",
                 format!("{field} is required. Send it as a JSON string."),
             ),
+            ApiError::NoRecipient => Self::new(
+                BAD,
+                "missing_field",
+                "A field is missing",
+                "mobileNumber or email is required. Send it as a JSON string.",
+            ),
             ApiError::InvalidIdempotencyKey(reason) => {
                 Self::new(BAD, "invalid_idempotency_key", "Not an Idempotency-Key", reason.to_string())
             }
@@ -174,13 +182,6 @@ impl From<ApiError> for Problem {
                 "Not from another site",
                 "The development profile answers no page of another site. Set the variable cors_origins to the \
                  page's origin to let it in.",
-            ),
-            ApiError::NotTheCode => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "otp_mismatch",
-                "Not the code",
-                "This is not a code that can be used. Check the digits, or have a new one sent with \
-                 /generate-otp.",
             ),
             ApiError::NotFound => Self::new(
                 StatusCode::NOT_FOUND,
@@ -211,6 +212,12 @@ impl From<ApiError> for Problem {
             ApiError::InvalidChannel(reason) => {
                 Self::new(UNFIT, "invalid_channel", "Not a channel", format!("{reason}."))
             }
+            ApiError::SmsToAddress => Self::new(
+                UNFIT,
+                "invalid_channel",
+                "Not a channel",
+                "A code for an email goes by the channel email. Send mobileNumber for a text message.",
+            ),
             ApiError::InvalidOtp(reason) => Self::new(
                 UNFIT,
                 "invalid_otp",
@@ -220,9 +227,9 @@ impl From<ApiError> for Problem {
             ApiError::NotServed(reason) => {
                 Self::new(UNFIT, "country_not_allowed", "Not served", format!("{reason}."))
             }
-            ApiError::Otp(error, _) => error.into(),
+            ApiError::Refused(refusal, _) => refusal.into(),
             ApiError::NotReady(unavailable, dependencies) => {
-                Self { dependencies: Some(dependencies), ..OtpError::from(unavailable).into() }
+                Self { dependencies: Some(dependencies), ..Refusal::from(unavailable).into() }
             }
             ApiError::Misconfigured(faults) => {
                 let faults: Vec<_> = faults.iter().map(Misconfiguration::to_string).collect();
@@ -237,29 +244,29 @@ impl From<ApiError> for Problem {
     }
 }
 
-impl From<OtpError> for Problem {
-    fn from(error: OtpError) -> Self {
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
         const RENEW: &str = "Call /regenerate-otp for a new one.";
         let gone = |code, title: &'static str, fact: &str| {
             Self::new(StatusCode::GONE, code, title, format!("{fact} {RENEW}"))
         };
-        match error {
-            OtpError::NotFound => Self::new(
+        match refusal {
+            Refusal::NotFound => Self::new(
                 StatusCode::NOT_FOUND,
                 "otp_not_found",
                 "No such code",
-                "There is no such code for this number. Call /generate-otp to make one.",
+                "There is no such code. Call /generate-otp to make one.",
             ),
-            OtpError::Expired => gone("otp_expired", "The code has expired", "This code's life is over."),
-            OtpError::Used => gone("otp_used", "The code was used", "A code is good once."),
-            OtpError::Locked => gone("otp_locked", "The code is locked", "Too many wrong codes were tried."),
-            OtpError::AttemptsExceeded => Self::new(
+            Refusal::Expired => gone("otp_expired", "The code has expired", "This code's life is over."),
+            Refusal::Used => gone("otp_used", "The code was used", "A code is good once."),
+            Refusal::Locked => gone("otp_locked", "The code is locked", "Too many wrong codes were tried."),
+            Refusal::AttemptsExceeded => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "attempts_exceeded",
                 "Too many wrong codes",
                 format!("This code takes no more attempts, and waiting does not help. {RENEW}"),
             ),
-            OtpError::Mismatch { attempts_remaining } => {
+            Refusal::Mismatch { attempts_remaining } => {
                 let detail = if attempts_remaining == 0 {
                     format!("This is not the code, and it takes no more attempts. {RENEW}")
                 } else {
@@ -269,7 +276,14 @@ impl From<OtpError> for Problem {
                 problem.attempts_remaining = Some(attempts_remaining);
                 problem
             }
-            OtpError::RateLimited(quota) => {
+            Refusal::NotTheCode => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "otp_mismatch",
+                "Not the code",
+                "This is not a code that can be used. Check the digits, or have a new one sent with \
+                 /generate-otp.",
+            ),
+            Refusal::RateLimited(quota) => {
                 let whose = match quota.name {
                     "number" => "This number has been sent as many codes as it may be for now.",
                     "client" => "This address has made as many requests as it may for now.",
@@ -284,14 +298,14 @@ impl From<OtpError> for Problem {
                 );
                 Self { quota: Some(quota), ..limited.after(quota.seconds) }
             }
-            OtpError::NumberLocked { retry_after } => Self::new(
+            Refusal::RecipientLocked { retry_after } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "number_locked",
                 "The number is locked",
                 format!("Too many wrong codes were tried for this number. Try again in {retry_after} s."),
             )
             .after(retry_after),
-            OtpError::Suspended { retry_after } => Self::new(
+            Refusal::Suspended { retry_after } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "destination_suspended",
                 "Nothing is sent there for now",
@@ -301,13 +315,13 @@ impl From<OtpError> for Problem {
                 ),
             )
             .after(retry_after),
-            OtpError::KeyReused => Self::new(
+            Refusal::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
                 "The Idempotency-Key was used for another request",
                 "A key is good for one request and its retries. Send another one.",
             ),
-            OtpError::Unavailable(Unavailable(reason)) => {
+            Refusal::Unavailable(Unavailable(reason)) => {
                 // The reason is for the operator; a client can only wait.
                 log::line(format_args!("unavailable: {reason}"));
                 Self::new(
@@ -326,7 +340,7 @@ impl From<OtpError> for Problem {
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
         let policy = match &error {
-            ApiError::Otp(_, policy) => policy.clone(),
+            ApiError::Refused(_, policy) => policy.clone(),
             _ => None,
         };
         let mut problem = Problem::from(error);
@@ -369,15 +383,15 @@ impl From<Unusable> for ApiError {
         match unusable {
             Unusable::Misconfigured(faults) => Self::Misconfigured(faults),
             Unusable::Unread(variable) => {
-                Self::from(OtpError::from(Unavailable(format!("variables: {variable} could not be read"))))
+                Self::from(Refusal::from(Unavailable(format!("variables: {variable} could not be read"))))
             }
         }
     }
 }
 
-impl From<OtpError> for ApiError {
-    fn from(error: OtpError) -> Self {
-        Self::Otp(error, None)
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal, None)
     }
 }
 

@@ -1,66 +1,78 @@
-//! The event that a request leaves, as far as it is known before the database has spoken.
+//! Events as they go out: what the domain says, in the form of CloudEvents, signed.
 
-use crate::{config::Config, environment::Environment};
-use otp_core::{MobileNumber, OtpId, Timestamp};
-use otp_events::{CodeData, Event, EventType};
-use spin_sdk::http::HeaderMap;
+use crate::origin::Origin;
+use otp_core::{EventKind, OtpEvent, Revision, ports::Request};
+use otp_events::{CodeData, Data, Event, EventType};
+use otp_seal::EventKeys;
+use std::fmt::Write;
 
-/// Which request it was.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    /// The caller's id for the request, or one that was made up.
-    pub(crate) request_id: String,
-    /// W3C trace context, if the caller traces. Without one the event has none either: Spin shows its own
-    /// span's to nobody inside, and one that was made up here would name a span that nobody ever sees, and
-    /// would take the decision whether to sample from those who can. The relay then begins a trace.
-    pub(crate) traceparent: Option<String>,
+/// What data is written in.
+const JSON: &str = "application/json";
+
+/// The event of a request, whole.
+pub(crate) fn of_request(event: &OtpEvent, request: &Request<'_>, origin: &Origin, keys: &EventKeys) -> String {
+    let r#type = match event.kind {
+        EventKind::Generated => EventType::Generated,
+        EventKind::Resent => EventType::Resent,
+        EventKind::Regenerated => EventType::Regenerated,
+        EventKind::Verified => EventType::Verified,
+        EventKind::VerificationFailed => EventType::VerificationFailed,
+        EventKind::Locked => EventType::Locked,
+        EventKind::Limited => EventType::Limited,
+        EventKind::Erased => EventType::Erased,
+    };
+    let data = match event.kind {
+        // It names the recipient by its keyed index only: what has something to forget knows it by that.
+        EventKind::Erased => CodeData { version: Some(event.sequence.get()), ..CodeData::default() },
+        _ => code_data(event, request, r#type.delivers()),
+    };
+    let mut whole = Event::new(event.id.as_str(), r#type);
+    whole.subject = Some(request.subject.to_string());
+    whole.time = Some(event.at.to_string());
+    whole.sequence = Some(sequence(event.sequence));
+    whole.application = Some(request.owner.application.to_owned());
+    whole.requestid = Some(origin.request_id.clone());
+    whole.traceparent = origin.traceparent.clone();
+    signed(whole, Data::of(&data), keys)
 }
 
-impl Origin {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let request_id = otp_request::request_id(headers);
-        Self {
-            request_id: request_id.map_or_else(crate::environment::new_request_id, str::to_owned),
-            traceparent: otp_request::traceparent(headers).map(str::to_owned),
-        }
+/// What is known of the code. It goes out sealed, and only where it is to be delivered.
+fn code_data(event: &OtpEvent, request: &Request<'_>, delivers: bool) -> CodeData {
+    let recipient = request.owner.recipient;
+    let code = event.code.as_ref();
+    let email = code.and_then(|code| code.address.clone());
+    CodeData {
+        mobile_number: recipient.number().map(|number| number.as_str().to_owned()),
+        email: email.or_else(|| recipient.address().map(|address| address.as_str().to_owned())),
+        channel: code.map(|code| code.channel.as_str().to_owned()),
+        otp_id: code.map(|code| code.otp_id.as_str().to_owned()),
+        version: code.map(|code| code.version.get()),
+        sealed_otp: code.filter(|_| delivers).map(|code| hex(&code.sealed)),
+        created_at: code.map(|code| code.created_at.rfc3339_millis()),
+        expires_at: code.map(|code| code.expires_at.rfc3339_millis()),
+        reason: event.reason.map(str::to_owned),
+        ..CodeData::default()
     }
 }
 
-/// Makes the events of one request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Draft<'a> {
-    pub(crate) origin: &'a Origin,
-    pub(crate) config: &'a Config,
-    /// The name of the API key that was used; empty where there are none.
-    pub(crate) key_name: &'a str,
+/// Signs an event once all of it is there, and writes it down.
+pub(crate) fn signed(mut event: Event, data: Data, keys: &EventKeys) -> String {
+    event.datacontenttype = Some(JSON.to_owned());
+    event.data = Some(data);
+    event.sign(keys);
+    // An event is a plain struct of strings, which always serialises.
+    serde_json::to_string(&event).unwrap_or_default()
 }
 
-impl Draft<'_> {
-    /// The event as JSON. The database adds the code, for only its statement knows which one it is.
-    pub(crate) fn json(&self, r#type: EventType, number: &MobileNumber, at: Timestamp) -> String {
-        let mut event = self.event(r#type, number, at);
-        let data = CodeData { mobile_number: Some(number.as_str().to_owned()), ..CodeData::default() };
-        event.data = serde_json::to_value(data).ok();
-        // An event is a plain struct of strings, which always serialises.
-        serde_json::to_string(&event).unwrap_or_default()
-    }
+/// A revision as a sequence: text that sorts as the numbers do.
+pub(crate) fn sequence(revision: Revision) -> String {
+    format!("{:020}", revision.get())
+}
 
-    /// The event on which everybody forgets a number. It names the number by its keyed index only: whoever
-    /// has something to forget knows it by that.
-    pub(crate) fn erasure(&self, number: &MobileNumber, at: Timestamp) -> Event {
-        Event { data: Some(serde_json::json!({})), ..self.event(EventType::Erased, number, at) }
-    }
-
-    fn event(&self, r#type: EventType, number: &MobileNumber, at: Timestamp) -> Event {
-        let mut event = Event::new(OtpId::generate(at, &Environment).as_str(), r#type);
-        event.subject = Some(self.config.index_key.number(number.as_str()).to_string());
-        event.time = Some(at.to_string());
-        event.datacontenttype = Some("application/json".to_owned());
-        if !self.key_name.is_empty() {
-            event.apikeyname = Some(self.key_name.to_owned());
-        }
-        event.requestid = Some(self.origin.request_id.clone());
-        event.traceparent = self.origin.traceparent.clone();
-        event
-    }
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -10,7 +10,7 @@ use crate::{
     relay::Relay,
     store::Store,
 };
-use otp_core::{OtpError, ports::Clock};
+use otp_core::{Refusal, ports::Clock};
 use serde::Serialize;
 use spin_sdk::http::{HeaderMap, StatusCode};
 
@@ -31,7 +31,7 @@ struct Flushed {
 pub(crate) async fn flush(config: &Config, headers: &HeaderMap) -> Result<Answer, ApiError> {
     let relay = authorised(config.relay.as_ref(), headers)?;
     let (Published { published, refused, .. }, left) =
-        publish::flush(&config.database, relay).await.map_err(OtpError::from)?;
+        publish::flush(&config.database, relay).await.map_err(Refusal::from)?;
     Ok(Answer::json(StatusCode::OK, &Flushed { published, refused, left }))
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn purge(config: &Config, headers: &HeaderMap) -> Result<Answer
     let purged = Store::new(&config.database)
         .purge(Environment.now(), config.outbox_retention, PURGE_AT_ONCE)
         .await
-        .map_err(OtpError::from)?;
+        .map_err(Refusal::from)?;
     Ok(Answer::json(StatusCode::OK, &purged))
 }
 

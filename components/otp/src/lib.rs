@@ -6,6 +6,7 @@
 //! `.await`, and none of them can wake another one. Nothing on a request's path may panic: it would end
 //! all of them.
 
+mod account_row;
 mod answer;
 mod cache;
 mod caller;
@@ -20,12 +21,16 @@ mod event;
 mod health;
 mod internal;
 mod log;
+mod on_record;
+mod origin;
 mod otp_calls;
 mod outbox_entry;
 mod publish;
+mod recipient;
 mod relay;
 mod request;
 mod routes;
+mod row;
 mod store;
 mod users;
 

@@ -7,11 +7,11 @@
 use crate::{
     config::Config,
     environment::Environment,
-    event::Origin,
     log,
+    origin::Origin,
     outbox_entry::{Claimed, Refused, Waiting},
     relay::{Away, Relay},
-    store::{Place, Store},
+    store::{Store, place::Place},
 };
 use otp_core::{
     Breaker,

@@ -5,8 +5,8 @@ use crate::{
     caller,
     config::{self, Config, Profile},
     error::ApiError,
-    event::Origin,
     health, internal,
+    origin::Origin,
     otp_calls::{self, Call},
     users,
 };
@@ -27,7 +27,7 @@ enum Route {
     Purge,
 }
 
-/// What stands in front of the number in the path of a user.
+/// What stands in front of the number or address in the path of a user.
 const USERS: &str = "/users/";
 
 impl Route {
@@ -138,8 +138,8 @@ async fn route(request: Request, origin: &Origin) -> Result<Answer, ApiError> {
         Route::Regenerate => otp_calls::regenerate(call).await,
         Route::Verify => otp_calls::verify(call).await,
         Route::User => {
-            let number = head.uri.path().strip_prefix(USERS).unwrap_or_default();
-            users::erase(config, headers, &percent_decoded(number), origin).await
+            let user = head.uri.path().strip_prefix(USERS).unwrap_or_default();
+            users::erase(config, headers, &percent_decoded(user), origin).await
         }
         Route::Flush => internal::flush(config, headers).await,
         Route::Purge => internal::purge(config, headers).await,

@@ -1,49 +1,34 @@
 //! The database, behind the domain's port: the one place that chooses it and bounds the wait for it.
 
+mod accounts;
 mod connection;
-mod database;
-mod destinations;
+pub(crate) mod destinations;
 mod outbox;
+pub(crate) mod place;
 pub(crate) mod postgres;
-mod row;
+mod purge;
 mod sqlite;
 mod statement;
 
 use crate::{
     deadline,
-    destinations::Counts,
-    event::Draft,
     outbox_entry::{Claimed, Refused, Waiting},
 };
 use connection::Connection;
-use database::OnRecord;
+use destinations::{Counts, Range};
 use otp_core::{
-    Guard, Idempotency, MaxAttempts, MobileNumber, OtpVersion, Recipient, Tally, Timestamp,
-    ports::{Checked, Database, Guess, NewCode, Reissued, Replay, Sent, StoredCode, Terms, Unavailable},
+    Guard, Tally, Timestamp,
+    ports::{Commit, Committed, Loaded, Request, Unavailable},
 };
+use place::Place;
 use postgres::Postgres;
-use serde::Serialize;
+use purge::Purged;
 use std::{
     cell::RefCell,
     collections::BTreeMap,
     rc::Rc,
     time::{Duration, Instant},
 };
-
-/// What a purge has done.
-#[derive(Debug, Default, Serialize)]
-pub(crate) struct Purged {
-    /// Events that have waited too long and are among the dead now.
-    pub(crate) expired: usize,
-    /// Dead ones that were removed.
-    pub(crate) removed: usize,
-    /// Answers that were kept for retries.
-    pub(crate) answers: usize,
-    /// Meters that were empty.
-    pub(crate) meters: usize,
-    /// Counts of ranges that decide nothing any more.
-    pub(crate) counts: usize,
-}
 
 /// The most that a request waits for the database, opening it and all statements included. A client
 /// hears in under 3 s. The statements that write know it too: they do nothing when they come later.
@@ -54,26 +39,6 @@ thread_local! {
     static KEPT: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
 }
 
-/// Where the database is.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Place {
-    /// In Spin's SQLite file.
-    #[default]
-    File,
-    /// On a Postgres server.
-    Server(Rc<postgres::Address>),
-}
-
-impl Place {
-    /// What it is called, for the operator.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::File => "sqlite",
-            Self::Server(_) => "postgres",
-        }
-    }
-}
-
 /// The database, for one request or one piece of background work.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -81,13 +46,6 @@ pub(crate) struct Store {
     until: Instant,
     /// Whether it opens connections of its own.
     aside: bool,
-}
-
-/// The database as the domain sees it: what is written there leaves the request's event.
-#[derive(Debug)]
-pub(crate) struct RequestStore<'a> {
-    pub(crate) store: Store,
-    pub(crate) draft: Draft<'a>,
 }
 
 impl Store {
@@ -105,6 +63,21 @@ impl Store {
     /// Whether the database can be asked.
     pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
         self.with(async |database| database.run(statement::PING, []).await.map(drop)).await
+    }
+
+    /// What is known of an account, and of what a request about it depends on.
+    pub(crate) async fn load(&self, request: &Request<'_>) -> Result<Loaded, Unavailable> {
+        self.with(async |database| database.load(request).await).await
+    }
+
+    /// Writes down what was decided, with the event as it goes out.
+    pub(crate) async fn commit(
+        &self,
+        request: &Request<'_>,
+        commit: &Commit<'_>,
+        event: Option<String>,
+    ) -> Result<Committed, Unavailable> {
+        self.with(async |database| database.commit(request, commit, event).await).await
     }
 
     /// Takes up to `most` events that wait, oldest first. Nobody else takes them for `moment`.
@@ -152,15 +125,15 @@ impl Store {
         &self,
         guard: &Guard,
         now: Timestamp,
-        counts: &BTreeMap<String, Counts>,
-    ) -> Result<Vec<(String, Tally)>, Unavailable> {
+        counts: &BTreeMap<Range, Counts>,
+    ) -> Result<Vec<(Range, Tally)>, Unavailable> {
         self.with(async |database| database.count_destinations(guard, now, counts).await).await
     }
 
     /// Suspends a range and puts that on record, unless somebody else has; whether it did.
     pub(crate) async fn suspend(
         &self,
-        range: &str,
+        range: &Range,
         now: Timestamp,
         until: Timestamp,
         strikes: i64,
@@ -170,7 +143,7 @@ impl Store {
     }
 
     /// Ends a suspension early.
-    pub(crate) async fn lift(&self, range: &str, now: Timestamp) -> Result<(), Unavailable> {
+    pub(crate) async fn lift(&self, range: &Range, now: Timestamp) -> Result<(), Unavailable> {
         self.with(async |database| database.lift(range, now).await).await
     }
 
@@ -222,58 +195,4 @@ fn forget(used: &Rc<Connection>) {
             *current = None;
         }
     });
-}
-
-impl RequestStore<'_> {
-    async fn with<T>(
-        &self,
-        work: impl AsyncFnOnce(&OnRecord<'_>) -> Result<T, Unavailable>,
-    ) -> Result<T, Unavailable> {
-        let draft = self.draft;
-        self.store.with(async |connection| work(&OnRecord { connection, draft }).await).await
-    }
-}
-
-impl Database for RequestStore<'_> {
-    async fn issue(
-        &self,
-        terms: &Terms<'_>,
-        code: &NewCode<'_>,
-        recipient: &Recipient,
-    ) -> Result<Sent<OtpVersion>, Unavailable> {
-        self.with(async |database| database.issue(terms, code, recipient).await).await
-    }
-
-    async fn reissue(&self, terms: &Terms<'_>, code: &NewCode<'_>) -> Result<Sent<Reissued>, Unavailable> {
-        self.with(async |database| database.reissue(terms, code).await).await
-    }
-
-    async fn resend(
-        &self,
-        terms: &Terms<'_>,
-        cached: Option<OtpVersion>,
-    ) -> Result<Sent<StoredCode>, Unavailable> {
-        self.with(async |database| database.resend(terms, cached).await).await
-    }
-
-    async fn find(&self, number: &MobileNumber) -> Result<Option<StoredCode>, Unavailable> {
-        self.with(async |database| database.find(number).await).await
-    }
-
-    async fn check(&self, guess: &Guess<'_>) -> Result<Checked, Unavailable> {
-        self.with(async |database| database.check(guess).await).await
-    }
-
-    async fn replay(
-        &self,
-        idempotency: &Idempotency,
-        now: Timestamp,
-        max_attempts: MaxAttempts,
-    ) -> Result<Option<Replay>, Unavailable> {
-        self.with(async |database| database.replay(idempotency, now, max_attempts).await).await
-    }
-
-    async fn erase(&self, number: &MobileNumber, now: Timestamp) -> Result<(), Unavailable> {
-        self.with(async |database| database.erase(number, now).await).await
-    }
 }

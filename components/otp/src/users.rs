@@ -5,22 +5,25 @@ use crate::{
     caller::{Asks, KnownCaller},
     config::Config,
     error::ApiError,
-    event::Origin,
-    otp_calls::on_record,
+    on_record::on_record,
+    origin::Origin,
+    recipient,
 };
-use otp_core::MobileNumber;
 use spin_sdk::http::HeaderMap;
 use std::rc::Rc;
 
-/// `DELETE /users/{mobileNumber}`: erases the user everywhere, known or not.
+/// `DELETE /users/{mobileNumber or email}`: erases the user everywhere in this application, known or not.
 pub(crate) async fn erase(
     config: &Rc<Config>,
     headers: &HeaderMap,
-    number: &str,
+    user: &str,
     origin: &Origin,
 ) -> Result<Answer, ApiError> {
-    let caller = KnownCaller::of(headers, Asks::Erasure, config)?;
-    let number = MobileNumber::parse(number, config.default_region)?;
-    on_record(config, origin, &caller.name, async |service| service.erase(&number).await).await?;
+    let caller = KnownCaller::of(headers, Asks::Erasure, config)?.plain();
+    let recipient = recipient::in_path(user, config.default_region)?;
+    let erased = on_record(config, origin, &recipient, &caller, async |service| {
+        service.erase(&recipient, &caller).await
+    });
+    erased.await?;
     Ok(Answer::nothing())
 }

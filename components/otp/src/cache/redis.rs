@@ -3,12 +3,8 @@
 //! Spin's client has no deadline for answers and does not reconnect, so both are done here. The
 //! scripts stand in `redis/`, one file each.
 
-use super::away;
-use crate::{deadline, endpoint::Endpoint, environment::Environment};
-use otp_core::{
-    Breaker, OtpVersion, Timestamp,
-    ports::{CachedCode, Clock, Look},
-};
+use crate::{deadline, endpoint::Endpoint, environment::Environment, log};
+use otp_core::{Breaker, Revision, ports::Clock};
 use sha1::{Digest, Sha1};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 use std::{
@@ -63,28 +59,16 @@ fn percent_encoded(text: &str) -> String {
 /// What is asked of Redis. Each is one command, and one step.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// What is known of a number: its code, and until when it is at its limit.
-    Look { keys: [String; 2] },
-    /// Counts a request on all of these meters, if all of them let it in: of each its share and its room, in
-    /// microseconds.
-    Count { keys: Vec<String>, limits: Vec<(i64, i64)> },
+    /// The account as it was last put, and counts a request on all of these meters, if all of them let it in: of each
+    /// its share and its room, in microseconds.
+    Look { account: Option<String>, meters: Vec<String>, limits: Vec<(i64, i64)> },
     /// Takes back what was counted.
     Uncount { keys: Vec<String>, shares: Vec<i64> },
-    /// Notes until when a number is at its limit, for as long as that is true, in milliseconds.
-    Note { key: String, until: i64, life: i64 },
-    /// Caches a code for `life` milliseconds, unless the same or a newer one is cached, or the number was erased a
-    /// moment ago. The keys are those of [`Command::Erase`], which notes that under the second.
-    Put { keys: [String; 2], version: OtpVersion, sealed: Vec<u8>, life: i64 },
-    /// Drops a code, unless a newer one is cached.
-    Forget { key: String, version: OtpVersion },
-    /// Forgets a number: its code, and until when it is at its limit.
-    Erase { keys: [String; 2] },
+    /// Keeps an account for `life` milliseconds, unless the same or a newer state of it is kept.
+    Put { key: String, revision: Revision, account: Vec<u8>, life: i64 },
     /// Nothing, to see whether it answers.
     Ping,
 }
-
-/// For how long it is known that a number was erased, in milliseconds: longer than a request and what follows it.
-const ERASED_FOR: i64 = 5_000;
 
 /// A script and the name that Redis knows it by once it has seen it.
 struct Script {
@@ -93,12 +77,8 @@ struct Script {
 }
 
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/look.lua")));
-static COUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/count.lua")));
 static UNCOUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/uncount.lua")));
-static NOTE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/note.lua")));
-static ERASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/erase.lua")));
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/put.lua")));
-static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/forget.lua")));
 
 impl Script {
     fn new(source: &'static str) -> Self {
@@ -134,31 +114,26 @@ impl Script {
 impl Command {
     async fn run(&self, connection: &Connection) -> Result<Vec<RedisResult>, Error> {
         match self {
-            Self::Look { keys } => LOOK.run(connection, keys, &[]).await,
-            Self::Count { keys, limits } => {
+            // With nothing to count, it is quicker without a script.
+            Self::Look { account: Some(key), meters, .. } if meters.is_empty() => {
+                connection.execute("HMGET", [key, "revision", "account"].map(text)).await
+            }
+            Self::Look { account, meters, limits } => {
+                let keys: Vec<_> = account.iter().chain(meters).cloned().collect();
                 let limits = limits.iter().flat_map(|(share, room)| [*share, *room]);
-                let arguments: Vec<_> = limits.map(RedisParameter::Int64).collect();
-                COUNT.run(connection, keys, &arguments).await
+                let arguments = std::iter::once(i64::from(account.is_some())).chain(limits);
+                let arguments: Vec<_> = arguments.map(RedisParameter::Int64).collect();
+                LOOK.run(connection, &keys, &arguments).await
             }
             Self::Uncount { keys, shares } => {
                 let arguments: Vec<_> = shares.iter().copied().map(RedisParameter::Int64).collect();
                 UNCOUNT.run(connection, keys, &arguments).await
             }
-            Self::Note { key, until, life } => {
-                let arguments = [*until, *life].map(RedisParameter::Int64);
-                NOTE.run(connection, std::slice::from_ref(key), &arguments).await
+            Self::Put { key, revision, account, life } => {
+                let account = RedisParameter::Binary(account.clone());
+                let arguments = [RedisParameter::Int64(revision.get()), account, RedisParameter::Int64(*life)];
+                PUT.run(connection, std::slice::from_ref(key), &arguments).await
             }
-            Self::Put { keys, version, sealed, life } => {
-                let sealed = RedisParameter::Binary(sealed.clone());
-                let arguments = [RedisParameter::Int64(version.get()), sealed, RedisParameter::Int64(*life)];
-                PUT.run(connection, keys, &arguments).await
-            }
-            Self::Forget { key, version } => {
-                FORGET
-                    .run(connection, std::slice::from_ref(key), &[RedisParameter::Int64(version.get())])
-                    .await
-            }
-            Self::Erase { keys } => ERASE.run(connection, keys, &[RedisParameter::Int64(ERASED_FOR)]).await,
             Self::Ping => connection.execute("PING", []).await,
         }
     }
@@ -168,31 +143,34 @@ fn text(text: &str) -> RedisParameter {
     RedisParameter::Binary(text.as_bytes().to_vec())
 }
 
-/// Reads the reply to [`Command::Look`]. What is not of its form is as good as nothing.
-pub(super) fn look(reply: &[RedisResult]) -> Look {
-    let number = |part: Option<&RedisResult>| match part {
-        Some(RedisResult::Binary(text)) => std::str::from_utf8(text).ok()?.parse().ok(),
-        _ => None,
-    };
-    let cached = match (number(reply.first()), reply.get(1)) {
-        (Some(version), Some(RedisResult::Binary(sealed))) => {
-            Some(CachedCode { version: OtpVersion::from_stored(version), sealed: sealed.clone() })
-        }
-        _ => None,
-    };
-    Look { cached, limited_until: number(reply.get(2)).map(Timestamp::from_unix_millis) }
+/// What [`Command::Look`] found.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// The account, sealed, and its revision.
+    pub(super) account: Option<(i64, Vec<u8>)>,
+    /// Which meter is full and for how long, in microseconds, if one is.
+    pub(super) full: Option<(usize, i64)>,
 }
 
-/// Reads the reply to [`Command::Count`]: which meter is full and for how long, in microseconds, if one is.
-/// `None` for what is not of its form.
-pub(super) fn full(reply: &[RedisResult]) -> Option<Option<(usize, i64)>> {
-    match reply {
-        [RedisResult::Int64(0)] => Some(None),
-        [RedisResult::Int64(place), RedisResult::Int64(wait)] => {
-            Some(Some((usize::try_from(*place).ok()?.checked_sub(1)?, *wait)))
+/// Reads the reply to [`Command::Look`]: revision and account, and where meters were counted the place of a full one
+/// and its wait. `None` for what is not of its form.
+pub(super) fn looked(reply: &[RedisResult]) -> Option<Looked> {
+    let (found, counted) = reply.split_at_checked(2)?;
+    let account = match found {
+        [RedisResult::Binary(revision), RedisResult::Binary(account)] if !account.is_empty() => {
+            let revision = std::str::from_utf8(revision).ok().and_then(|text| text.parse().ok());
+            revision.map(|revision| (revision, account.clone()))
         }
         _ => None,
-    }
+    };
+    let full = match counted {
+        [] | [RedisResult::Int64(0), ..] => None,
+        [RedisResult::Int64(place), RedisResult::Int64(wait)] => {
+            Some((usize::try_from(*place).ok()?.checked_sub(1)?, *wait))
+        }
+        _ => return None,
+    };
+    Some(Looked { account, full })
 }
 
 /// The connection of this instance.
@@ -347,4 +325,9 @@ fn close(connection: &Rc<Connection>) {
             *slot = Slot::Closed;
         }
     });
+}
+
+/// Says that the cache is away. Whoever calls this sees to it that it is not said with every request.
+fn away(reason: &str) {
+    log::line(format_args!("cache unavailable: {reason}; the database is asked instead"));
 }

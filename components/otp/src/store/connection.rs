@@ -1,25 +1,20 @@
 //! A connection to the database that was chosen.
 
-use super::{
-    Place,
-    postgres::Postgres,
-    row::{Row, Value},
-    sqlite::Sqlite,
-    statement::Statement,
-};
+use super::{place::Place, postgres::Postgres, sqlite::{self, Session}, statement::Statement};
+use crate::row::{Row, Value};
 use otp_core::ports::Unavailable;
 
 /// A connection with the schema in place.
 #[derive(Debug)]
 pub(super) enum Connection {
-    Sqlite(Sqlite),
+    Sqlite(Session),
     Postgres(Postgres),
 }
 
 impl Connection {
     pub(super) async fn open(place: &Place) -> Result<Self, Unavailable> {
         match place {
-            Place::File => Sqlite::open().await.map(Self::Sqlite),
+            Place::File => sqlite::open().await.map(Self::Sqlite),
             Place::Server(address) => Postgres::open(address).await.map(Self::Postgres),
         }
     }

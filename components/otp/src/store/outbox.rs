@@ -1,13 +1,11 @@
 //! The outbox's statements.
 
-use super::{
-    Purged,
-    connection::Connection,
+use super::{connection::Connection, statement};
+use crate::{
+    outbox_entry::{Claimed, Refused, Waiting},
     row::{Row, Value},
-    statement,
 };
-use crate::outbox_entry::{Claimed, Refused, Waiting};
-use otp_core::{Guard, Timestamp, ports::Unavailable};
+use otp_core::{Timestamp, ports::Unavailable};
 use serde_json::json;
 use std::time::Duration;
 
@@ -57,39 +55,16 @@ impl Connection {
             oldest_seconds: row.integer(2)? / 1000,
         })
     }
-
-    pub(crate) async fn purge(
-        &self,
-        now: Timestamp,
-        retention: Duration,
-        most: usize,
-    ) -> Result<Purged, Unavailable> {
-        let at = now.unix_millis();
-        let parameters = || [at.into(), millis(retention).into(), count(most).into()];
-        // The dead first: those that die now are kept for as long again.
-        let removed = self.run(statement::OUTBOX_CLEAR, parameters()).await?.len();
-        let expired = self.run(statement::OUTBOX_EXPIRE, parameters()).await?.len();
-        let answers = [at.into(), count(most).into()];
-        let answers = self.run(statement::PURGE_IDEMPOTENCY, answers).await?.len();
-        let meters = [now.unix_micros().into(), count(most).into()];
-        let meters = self.run(statement::PURGE_METERS, meters).await?.len();
-        // No window of the guard is longer than what it remembers of suspensions.
-        let forgotten = Guard::forgets_before(now);
-        let slots = [Guard::slot(forgotten).into(), count(most).into()];
-        let counts = self.run(statement::PURGE_DESTINATIONS, slots).await?.len();
-        self.run(statement::PURGE_SUSPENSIONS, [forgotten.unix_millis().into()]).await?;
-        Ok(Purged { expired, removed, answers, meters, counts })
-    }
 }
 
 fn list(sequences: &[i64]) -> Value {
     Value::Json(json!(sequences).to_string())
 }
 
-fn millis(duration: Duration) -> i64 {
+pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn count(most: usize) -> i64 {
+pub(super) fn count(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
 }

@@ -16,16 +16,10 @@ macro_rules! statement {
     };
 }
 
-pub(super) const CHECK: Statement = statement!("check");
-pub(super) const COUNT: Statement = statement!("count");
+pub(super) const COMMIT: Statement = statement!("commit");
 pub(super) const ERASE: Statement = statement!("erase");
-pub(super) const FIND: Statement = statement!("find");
-pub(super) const ISSUE: Statement = statement!("issue");
-pub(super) const OBSTACLE: Statement = statement!("obstacle");
+pub(super) const LOAD: Statement = statement!("load");
 pub(super) const PING: Statement = statement!("ping");
-pub(super) const REISSUE: Statement = statement!("reissue");
-pub(super) const REPLAY: Statement = statement!("replay");
-pub(super) const RESEND: Statement = statement!("resend");
 
 pub(super) const DESTINATIONS_COUNT: Statement = statement!("destinations/count");
 pub(super) const DESTINATIONS_LIFT: Statement = statement!("destinations/lift");

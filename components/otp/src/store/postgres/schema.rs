@@ -1,22 +1,15 @@
 //! Bringing the schema up to date.
 
-use super::{Address, Connection, Error, database_error, now, query, unavailable};
-use crate::store::row::Row;
-use otp_core::ports::Unavailable;
+use super::{
+    address::Address,
+    query::{database_error, query, unavailable},
+};
+use crate::{environment::Environment, row::Row};
+use otp_core::ports::{Clock, Unavailable};
+use spin_sdk::pg::{Connection, Error};
 
-/// The steps, oldest first. A step that has landed is never changed; the table `steps` names those that were
-/// taken. Each leaves what the version before it can still work with, for both run while the service is replaced.
-const STEPS: [&str; 9] = [
-    include_str!("../../../../../migrations/postgres/0001_clock.sql"),
-    include_str!("../../../../../migrations/postgres/0002_users.sql"),
-    include_str!("../../../../../migrations/postgres/0003_outbox.sql"),
-    include_str!("../../../../../migrations/postgres/0004_idempotency.sql"),
-    include_str!("../../../../../migrations/postgres/0005_meters.sql"),
-    include_str!("../../../../../migrations/postgres/0006_destinations.sql"),
-    include_str!("../../../../../migrations/postgres/0007_forgotten.sql"),
-    include_str!("../../../../../migrations/postgres/0008_event_of_a_user.sql"),
-    include_str!("../../../../../migrations/postgres/0009_give_up.sql"),
-];
+/// The steps, oldest first (`migrations/README.md`). The table `steps` names those that were taken. Each leaves what the version before it can still work with, for both run while the service is replaced.
+const STEPS: [&str; 1] = [include_str!("../../../../../migrations/postgres/0001_baseline.sql")];
 
 /// Takes the steps that are missing, all or none, and tells how far the server's clock is ahead of ours, in
 /// milliseconds.
@@ -72,4 +65,9 @@ fn missing_steps() -> String {
         })
         .collect();
     include_str!("steps.sql").replace("-- steps\n", &steps)
+}
+
+/// The milliseconds of our clock.
+fn now() -> i64 {
+    Environment.now().unix_millis()
 }

@@ -1,5 +1,4 @@
--- Erases a user (migration 0032 says how).
--- Too late, it does nothing: see issue.sql.
--- ?1 number  ?2 now  ?3 keyed index of the number  ?4 event  ?5 moment from which it is too late
-INSERT INTO erasures (mobile_number, subject, event)
-SELECT ?1, ?3, ?4 WHERE (julianday('now') - 2440587.5) * 86400000.0 < ?5
+-- Erases an account, if it is as it was when that was decided: a row comes back (migrations/sqlite).
+-- ?1 subject  ?2 expected revision, 0 for none  ?3 floor of all that comes after  ?4 late  ?5 event
+INSERT INTO erasures (subject, expected, floor, late, event) VALUES (?1, ?2, ?3, ?4, ?5)
+RETURNING 1

@@ -1,2 +1,2 @@
 -- Reads from the schema, to see whether it can be asked.
-SELECT 1 FROM users LIMIT 1
+SELECT 1 FROM accounts LIMIT 1

@@ -6,7 +6,7 @@ WITH refused AS (
 ),
 gone AS (
   DELETE FROM outbox USING refused WHERE outbox.sequence = refused.sequence
-  RETURNING outbox.sequence, event, created_at, reason, user_id
+  RETURNING outbox.sequence, event, created_at, reason, subject
 )
-INSERT INTO outbox_dead (sequence, event, created_at, died_at, reason, user_id)
-SELECT sequence, event, created_at, $1::bigint, reason, user_id FROM gone
+INSERT INTO outbox_dead (sequence, event, created_at, died_at, reason, subject)
+SELECT sequence, event, created_at, $1::bigint, reason, subject FROM gone

@@ -10,10 +10,10 @@ WITH old AS (
 ),
 gone AS (
   DELETE FROM outbox USING old WHERE outbox.sequence = old.sequence
-  RETURNING outbox.sequence, event, created_at, user_id
+  RETURNING outbox.sequence, event, created_at, subject
 ),
 dead AS (
-  INSERT INTO outbox_dead (sequence, event, created_at, died_at, reason, user_id)
-  SELECT sequence, event, created_at, $1, 'waited longer than outbox_retention_seconds', user_id FROM gone
+  INSERT INTO outbox_dead (sequence, event, created_at, died_at, reason, subject)
+  SELECT sequence, event, created_at, $1, 'waited longer than outbox_retention_seconds', subject FROM gone
 )
 SELECT 1::bigint FROM gone

@@ -1,0 +1,146 @@
+//! The statements about accounts: what is known, what is written, and what is erased.
+
+use super::{connection::Connection, statement};
+use crate::{
+    account_row::{self, COLUMNS},
+    row::{Row, Value},
+};
+use otp_core::{
+    Change, Idempotency, Meter, Revision, Timestamp,
+    ports::{Commit, Committed, KeptAnswer, Loaded, Request, Unavailable},
+};
+use serde_json::json;
+
+/// After how long a statement that writes does nothing any more, in milliseconds: the request's deadline, and
+/// a little.
+const LATE: i64 = 2_600;
+
+/// Where the columns of a kept answer and of the account begin in the row of `load.sql`.
+const KEPT: usize = 3;
+const ACCOUNT: usize = 8;
+
+impl Connection {
+    /// What is known of an account, and of what a request about it depends on.
+    pub(crate) async fn load(&self, request: &Request<'_>) -> Result<Loaded, Unavailable> {
+        let keys: Vec<_> = request.meters.iter().map(|meter| &meter.key).collect();
+        let parameters = [
+            request.subject.as_str().into(),
+            request.decoy.map(decoy).into(),
+            request.idempotency.map(|idempotency| idempotency.id.as_str()).into(),
+            request.owner.application.into(),
+            request.range.into(),
+            request.begun.into(),
+            if keys.is_empty() { Value::Null } else { Value::Json(json!(keys).to_string()) },
+        ];
+        let rows = self.run(statement::LOAD, parameters).await?;
+        let row = rows.first().ok_or_else(|| Unavailable("database: forgotten has no row".to_owned()))?;
+        let account = if row.is_null(ACCOUNT) { None } else { Some(account_row::read(row, ACCOUNT)?) };
+        let meters = row.integers(2)?;
+        Ok(Loaded {
+            // A decoy was read for the time that it takes.
+            account: account.filter(|(subject, _)| *subject == request.subject.as_str()).map(|(_, account)| account),
+            floor: row.revision(0)?,
+            suspended_until: row.optional_timestamp(1)?,
+            meters: meters.into_iter().map(|empty_at| empty_at - self.ahead() * 1_000).collect(),
+            kept: if row.is_null(KEPT) { None } else { Some(kept(row)?) },
+        })
+    }
+
+    /// Writes down what was decided, with the event as it goes out.
+    pub(crate) async fn commit(
+        &self,
+        request: &Request<'_>,
+        commit: &Commit<'_>,
+        event: Option<String>,
+    ) -> Result<Committed, Unavailable> {
+        let late = request.begun.unix_millis() + LATE + self.ahead();
+        let expected = commit.expected.map_or(0, Revision::get);
+        let (account, expected, kept) = match commit.record {
+            None => (nothing(), Value::Null, None),
+            Some(record) => {
+                let kept = request.idempotency.zip(record.kept.as_ref());
+                match &record.account {
+                    Change::To(account) => {
+                        let values = account_row::values(request.subject.as_str(), &request.owner, account);
+                        (values, expected.into(), kept)
+                    }
+                    Change::Decoy(account) => {
+                        let subject = decoy(request.decoy.unwrap_or_default());
+                        (account_row::values(&subject, &request.owner, account), Value::Null, kept)
+                    }
+                    Change::Erased { floor } => {
+                        return self.erase(request, expected, *floor, late, event.unwrap_or_default()).await;
+                    }
+                }
+            }
+        };
+        let parameters = account
+            .into_iter()
+            .chain([expected, late.into(), event.into(), request.subject.as_str().into()])
+            .chain([request.range.filter(|_| commit.record.is_some()).into()])
+            .chain(answer(kept, request.begun))
+            .chain([meters(commit.meters)]);
+        Ok(committed(&self.run(statement::COMMIT, parameters).await?))
+    }
+
+    async fn erase(
+        &self,
+        request: &Request<'_>,
+        expected: i64,
+        floor: Revision,
+        late: i64,
+        event: String,
+    ) -> Result<Committed, Unavailable> {
+        let parameters =
+            [request.subject.as_str().into(), expected.into(), floor.get().into(), late.into(), event.into()];
+        Ok(committed(&self.run(statement::ERASE, parameters).await?))
+    }
+}
+
+/// A statement that found something not as it was gives no row back.
+fn committed(rows: &[Row]) -> Committed {
+    if rows.is_empty() { Committed::Conflict } else { Committed::Yes }
+}
+
+/// The subject of a decoy.
+fn decoy(number: u32) -> String {
+    format!("decoy {number}")
+}
+
+/// No account is written.
+fn nothing() -> [Value; COLUMNS] {
+    std::array::from_fn(|_| Value::Null)
+}
+
+fn kept(row: &Row) -> Result<KeptAnswer, Unavailable> {
+    let code = if row.is_null(KEPT + 1) {
+        None
+    } else {
+        let (created_at, expires_at) = (row.timestamp(KEPT + 3)?, row.timestamp(KEPT + 4)?);
+        Some((row.otp_id(KEPT + 1)?, row.channel(KEPT + 2)?, created_at, expires_at))
+    };
+    Ok(KeptAnswer { request: row.text(KEPT)?.to_owned(), code })
+}
+
+/// The columns of an answer that is kept: its id, and after that those of `idempotency`.
+fn answer(kept: Option<(&Idempotency, &KeptAnswer)>, begun: Timestamp) -> [Value; 7] {
+    let code = kept.and_then(|(_, kept)| kept.code.as_ref());
+    [
+        kept.map(|(idempotency, _)| idempotency.id.as_str()).into(),
+        kept.map(|(_, kept)| kept.request.as_str()).into(),
+        code.map(|(otp_id, ..)| otp_id.as_str()).into(),
+        code.map(|(_, channel, ..)| channel.as_str()).into(),
+        code.map(|(_, _, created_at, _)| *created_at).into(),
+        code.map(|(.., expires_at)| *expires_at).into(),
+        kept.map(|_| begun.unix_millis() + Idempotency::KEPT).into(),
+    ]
+}
+
+fn meters(meters: &[Meter]) -> Value {
+    if meters.is_empty() {
+        return Value::Null;
+    }
+    let wanted: Vec<_> =
+        meters.iter().map(|Meter { key, limit, .. }| json!([key, limit.share(), limit.room()])).collect();
+    Value::Json(json!(wanted).to_string())
+}

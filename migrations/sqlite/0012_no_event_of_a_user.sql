@@ -1,1 +1,0 @@
-DROP TRIGGER event_of_a_user

@@ -1,2 +1,0 @@
--- Nothing was ever written into it; 0016 has the one that is used.
-DROP TABLE idempotency

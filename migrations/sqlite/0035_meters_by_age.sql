@@ -1,1 +1,0 @@
-CREATE INDEX meters_by_age ON meters (empty_at)

@@ -1,1 +1,0 @@
-CREATE INDEX destinations_by_age ON destinations (slot)

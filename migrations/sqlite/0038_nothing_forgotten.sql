@@ -1,1 +1,0 @@
-INSERT INTO forgotten (id, up_to) VALUES (0, 0)

@@ -1,2 +1,0 @@
--- 0040 takes the place of 0032.
-DROP TRIGGER erasure

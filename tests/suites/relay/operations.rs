@@ -1,8 +1,8 @@
 //! What an operator meets: options, mistakes, health, metrics, logs, the timer, and the end.
 
 use crate::{
-    GENERATED, LOCKED, Otp, RESENT, SOON, TOKEN, VERIFIED, brought_by, dead_letters, ends_up, hand_over,
-    hand_over_one, id, ids, inbox, metric, post, requests_reach, text, webhook_table,
+    GENERATED, LOCKED, Otp, RESENT, SOON, TOKEN, VERIFIED, batch_of, brought_by, dead_letters, ends_up,
+    hand_over, hand_over_one, id, ids, inbox, metric, post, requests_reach, text, webhook_table,
 };
 use harness::{Relay, RelayBuilder, SmsProvider, eventually, temporary_folder};
 use serde_json::{Value, json};
@@ -510,7 +510,7 @@ pub(crate) fn ended_under_load_it_loses_nothing(builder: RelayBuilder) {
                 let client = harness::Client::new(&address);
                 while !ended.load(Ordering::Relaxed) {
                     let events: Vec<_> = (0..20).map(|_| Otp::new().event(GENERATED)).collect();
-                    let body = json!(events).to_string();
+                    let body = batch_of(&events);
                     let Ok(answer) = client.try_send("POST", "/events", &[], body.as_bytes()) else { return };
                     if answer.status == 200 {
                         accepted.lock().unwrap().extend(ids(&answer.json()["accepted"]));

@@ -23,6 +23,7 @@ hashed() { printf %s "$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
 
 # One by one, so that none can be empty: a command that fails ends the script here, and not inside a text.
 encryption_keys="k1:$(key)"
+event_keys="k1:$(key)"
 index_key=$(key)
 api_key=$(word)
 admin_key=$(word)
@@ -54,6 +55,7 @@ metadata:
 type: Opaque
 stringData:
   encryption-keys: $(quoted "$encryption_keys")
+  event-keys: $(quoted "$event_keys")
   index-key: $(quoted "$index_key")
   api-keys: $(quoted "$api_keys")
   relay-token: $(quoted "$relay_token")
@@ -71,6 +73,7 @@ environment() {
   cat <<ENV
 # Written by scripts/env.sh. Keep it: without these keys nobody can read what is stored.
 OTP_ENCRYPTION_KEYS=$encryption_keys
+OTP_EVENT_KEYS=$event_keys
 OTP_INDEX_KEY=$index_key
 OTP_API_KEYS=$api_keys
 RELAY_TOKEN=$relay_token

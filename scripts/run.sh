@@ -84,16 +84,19 @@ if [ -z "${SPIN_VARIABLE_RELAY_URL:-}" ]; then
   : "${RELAY_STATE_DIR:=$STATE_DIR/relay}" "${RELAY_COMPONENT_URL:=$url}" "${RELAY_LOG_FORMAT:=text}"
   # Only what a host that was killed has left waits for it.
   : "${RELAY_FLUSH_SECONDS:=30}"
-  # Codes are opened with the keys that seal them; the host reads .env, too.
-  if [ -z "${RELAY_ENCRYPTION_KEYS:-}" ]; then
-    keys=${SPIN_VARIABLE_ENCRYPTION_KEYS:-}
+  # Codes are opened with the keys that seal them, and events checked with those that sign them; the host reads .env,
+  # too.
+  for name in ENCRYPTION_KEYS EVENT_KEYS; do
+    relays=RELAY_$name components=SPIN_VARIABLE_$name
+    [ -z "${!relays:-}" ] || continue
+    keys=${!components:-}
     if [ -z "$keys" ] && [ -r .env ]; then
-      keys=$(sed -n 's/^\(export \)\{0,1\}SPIN_VARIABLE_ENCRYPTION_KEYS=//p' .env | tail -n 1 | tr -d "\"'")
+      keys=$(sed -n "s/^\(export \)\{0,1\}$components=//p" .env | tail -n 1 | tr -d "\"'")
     fi
-    RELAY_ENCRYPTION_KEYS=$keys
-  fi
+    printf -v "$relays" %s "$keys"
+  done
   export RELAY_LISTEN RELAY_TOKEN RELAY_STATE_DIR RELAY_COMPONENT_URL RELAY_LOG_FORMAT RELAY_ENCRYPTION_KEYS
-  export RELAY_FLUSH_SECONDS
+  export RELAY_EVENT_KEYS RELAY_FLUSH_SECONDS
   export SPIN_VARIABLE_RELAY_URL=$relay_url SPIN_VARIABLE_RELAY_TOKEN=$RELAY_TOKEN
 fi
 

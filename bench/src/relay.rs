@@ -1,8 +1,8 @@
 //! The relay: how long a code takes to be delivered, and what a steady stream of events costs.
 
 use harness::{Kafka, Relay, Service, bulk_number, eventually};
-use otp_events::{CodeData, Event, EventType};
-use otp_seal::{Context, KeyRing};
+use otp_events::{CodeData, Data, Event, EventType};
+use otp_seal::{Context, EventKeys, KeyRing};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -127,13 +127,23 @@ pub(crate) fn under_load(rate: usize, seconds: usize) {
 
 /// A batch of events, each of another number, as the component leaves them.
 fn events(batch: usize) -> Value {
-    let keys = KeyRing::development();
+    let (keys, event_keys) = (KeyRing::development(), EventKeys::development());
     let created = chrono::Utc::now();
     let event = |index: usize| {
         let unique = batch * BATCH + index;
         let number = bulk_number(u32::try_from(unique % 900_000).expect("a bounded number"));
         let otp_id = format!("01a20415-197b-76bf-a79a-{unique:012x}");
-        let context = Context { purpose: otp_seal::CODE, otp_id: &otp_id, number: &number };
+        let expires = created + chrono::TimeDelta::seconds(600);
+        let context = Context {
+            purpose: otp_seal::CODE,
+            application: "default",
+            recipient: &number,
+            channel: "sms",
+            address: "",
+            otp_id: &otp_id,
+            version: created.timestamp_millis(),
+            expires_at: expires.timestamp_millis(),
+        };
         // The nonce repeats from run to run, which matters to no secret: these codes are nobody's.
         let mut nonce = [0; otp_seal::NONCE_BYTES];
         nonce[..8].copy_from_slice(&unique.to_be_bytes());
@@ -141,6 +151,7 @@ fn events(batch: usize) -> Value {
             keys.seal(b"042137", &context, nonce).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut event = Event::new(format!("01a20415-197b-7fae-8cdb-{unique:012x}"), EventType::Generated);
         event.subject = Some(format!("{unique:032x}"));
+        event.application = Some("default".to_owned());
         event.sequence = Some(format!("{:020}", created.timestamp_millis()));
         let data = CodeData {
             mobile_number: Some(number.clone()),
@@ -149,10 +160,12 @@ fn events(batch: usize) -> Value {
             version: Some(created.timestamp_millis()),
             sealed_otp: Some(sealed),
             created_at: Some(created.to_rfc3339()),
-            expires_at: Some((created + chrono::TimeDelta::seconds(600)).to_rfc3339()),
+            expires_at: Some(expires.to_rfc3339()),
             ..CodeData::default()
         };
-        event.data = serde_json::to_value(data).ok();
+        // By way of a value, as the batch goes: that sorts its fields, and a signature is over their bytes.
+        event.data = Some(Data::of(&serde_json::to_value(data).expect("data is JSON")));
+        event.sign(&event_keys);
         serde_json::to_value(event).expect("an event is JSON")
     };
     (0..BATCH).map(event).collect()

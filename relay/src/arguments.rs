@@ -8,7 +8,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
-use otp_seal::KeyRing;
+use otp_seal::{EventKeys, KeyRing};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
 
@@ -70,6 +70,8 @@ impl Check {
 #[derive(Debug, Args)]
 pub(crate) struct DlqArguments {
     #[command(flatten)]
+    pub(crate) signing: Signing,
+    #[command(flatten)]
     pub(crate) state: State,
     #[command(flatten)]
     pub(crate) kafka: Kafka,
@@ -104,6 +106,8 @@ pub(crate) struct Serve {
         hide_default_value = true
     )]
     encryption_keys: String,
+    #[command(flatten)]
+    signing: Signing,
     /// development, or production: refuses the inbox, the log as a channel, development keys and a
     /// missing token
     #[arg(long, env = "RELAY_PROFILE", value_enum, default_value_t = Profile::Development)]
@@ -136,6 +140,21 @@ pub(crate) struct Serve {
     pub(crate) kafka: Kafka,
     #[command(flatten)]
     pub(crate) log: Log,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Signing {
+    /// Keys that events are signed with, as the component has them: id:base64,id:base64. Empty: the public
+    /// development key
+    #[arg(
+        long,
+        env = "RELAY_EVENT_KEYS",
+        hide_env_values = true,
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true
+    )]
+    event_keys: String,
 }
 
 #[derive(Debug, Args)]
@@ -342,6 +361,24 @@ impl Serve {
         Ok(KeyRing::development())
     }
 
+    /// The keys that check events.
+    pub(crate) fn event_keys(&self) -> Result<EventKeys> {
+        let keys = self.signing.keys()?;
+        if self.profile == Profile::Production {
+            let Some(keys) = keys else {
+                bail!("RELAY_EVENT_KEYS must be set in production, to what the component has as event_keys");
+            };
+            if keys.has_development_key() {
+                bail!("RELAY_EVENT_KEYS has the public development key, which is for development only");
+            }
+            return Ok(keys);
+        }
+        Ok(keys.unwrap_or_else(|| {
+            tracing::warn!("RELAY_EVENT_KEYS is not set: events are checked with the public development key");
+            EventKeys::development()
+        }))
+    }
+
     /// How codes are delivered.
     pub(crate) fn delivery_file(&self) -> Option<&std::path::Path> {
         self.delivery_file.as_deref().filter(|file| !file.as_os_str().is_empty())
@@ -376,6 +413,17 @@ impl Serve {
 
     pub(crate) fn remember(&self) -> Duration {
         Duration::from_secs(self.remember_hours * 3600)
+    }
+}
+
+impl Signing {
+    /// The keys that are set, if there are any.
+    pub(crate) fn keys(&self) -> Result<Option<EventKeys>> {
+        let list = self.event_keys.trim();
+        if list.is_empty() {
+            return Ok(None);
+        }
+        EventKeys::parse(list).map(Some).context("RELAY_EVENT_KEYS")
     }
 }
 
@@ -462,12 +510,22 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named_with_what_to_do() {
         let token = "0123456789abcdef";
+        let production = ["--profile", "production", "--token", token];
+        let own = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        // base64 of the development key's 32 characters
+        let public = "mine:c3Bpbi1vdHAgcHVibGljIGRldmVsb3BtZW50IGV2dC4=";
         for (arguments, word) in [
             (&["--listen", "0.0.0.0:3100"][..], "RELAY_TOKEN"),
             (&["--token", "short"], "RELAY_TOKEN"),
             (&["--profile", "production"], "RELAY_TOKEN"),
             (&["--profile", "production", "--token", token], "RELAY_ENCRYPTION_KEYS"),
             (&["--encryption-keys", "nonsense"], "RELAY_ENCRYPTION_KEYS"),
+            (&[&production[..], &["--encryption-keys", own]].concat(), "RELAY_EVENT_KEYS must be set"),
+            (
+                &[&production[..], &["--encryption-keys", own, "--event-keys", public]].concat(),
+                "RELAY_EVENT_KEYS has the public development key",
+            ),
+            (&["--event-keys", "nonsense"], "RELAY_EVENT_KEYS"),
             (&["--component-url", "http://127.0.0.1:3000"], "RELAY_TOKEN"),
             (&["--component-url", "http://127.0.0.1:3000/otp", "--token", token], "RELAY_COMPONENT_URL"),
             (&["--kafka-brokers", "localhost"], "KAFKA_BROKERS"),
@@ -477,11 +535,14 @@ mod tests {
                 .token()
                 .map(drop)
                 .and_then(|()| serve.keys().map(drop))
+                .and_then(|()| serve.event_keys().map(drop))
                 .and_then(|()| serve.component_url().map(drop))
                 .and_then(|()| serve.kafka.brokers().map(drop))
                 .unwrap_err();
             assert!(error.to_string().contains(word), "{arguments:?}: {error}");
         }
+        assert!(serve(&[&production[..], &["--event-keys", own]].concat()).event_keys().is_ok());
+        assert!(serve(&[]).event_keys().unwrap().has_development_key());
         assert!(serve(&[]).token().unwrap().is_none());
         assert_eq!(serve(&["--kafka-brokers", "a:1, b:2"]).kafka.brokers().unwrap(), ["a:1", "b:2"]);
         assert!(serve(&["--kafka-brokers", ""]).kafka.brokers().unwrap().is_empty());

@@ -5,6 +5,7 @@ use crate::{
     dead::{AGAIN, Dead},
     ledger::{Ledger, Position, Read, Share, now, parse_rfc3339, rfc3339},
     metrics::Metrics,
+    signatures::{Place, Signatures},
     telemetry::{self, Destination},
 };
 use anyhow::Result;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 pub(crate) struct Consumer {
     ledger: Ledger,
     metrics: Arc<Metrics>,
+    signatures: Arc<Signatures>,
     /// Something may be due.
     work: Arc<Notify>,
     /// A number was erased, and is still in the files.
@@ -24,8 +26,34 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(ledger: Ledger, metrics: Arc<Metrics>, work: Arc<Notify>, erased: Arc<Notify>) -> Self {
-        Self { ledger, metrics, work, erased }
+    pub(crate) fn new(
+        ledger: Ledger,
+        metrics: Arc<Metrics>,
+        signatures: Arc<Signatures>,
+        work: Arc<Notify>,
+        erased: Arc<Notify>,
+    ) -> Self {
+        Self { ledger, metrics, signatures, work, erased }
+    }
+
+    /// An event, or what cannot be processed: it is not the component's.
+    pub(crate) fn admit(&self, event: Event) -> Read {
+        match self.signatures.check(&event, Place::Consumer) {
+            Ok(()) => Read::Event { event: Box::new(event), again: false },
+            Err(error) => Read::Dead(Dead::new(Record::from(&event), error.to_string(), now())),
+        }
+    }
+
+    /// A record as its event, or as what cannot be processed: it is no event, or not the component's.
+    pub(crate) fn read(&self, record: Record) -> Read {
+        let event = match record.event() {
+            Ok(event) => event,
+            Err(malformed) => return Read::Dead(Dead::new(record, malformed.to_string(), now())),
+        };
+        match self.signatures.check(&event, Place::Consumer) {
+            Ok(()) => Read::Event { event: Box::new(event), again: record.header(AGAIN).is_some() },
+            Err(error) => Read::Dead(Dead::new(record, error.to_string(), now())),
+        }
     }
 
     /// Takes a batch, and the place to go on from after it, in one step.
@@ -101,17 +129,4 @@ fn warn_of_suspension(event: &Event) {
         verified = said.verified,
         "a range of numbers is suspended: many codes were sent there, and few came back"
     );
-}
-
-impl Read {
-    /// A record as an event, or as what cannot be processed.
-    pub(crate) fn from_record(record: Record) -> Self {
-        match record.event() {
-            Ok(event) => {
-                let again = record.header(AGAIN).is_some();
-                Self::Event { event: Box::new(event), again }
-            }
-            Err(malformed) => Self::Dead(Dead::new(record, malformed.to_string(), now())),
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! Having codes delivered: rounds through a channel's providers, again and again while the code lives.
 
 use crate::{
-    ledger::{Due, Ledger, NotNow, Outcome, TICK, now},
+    ledger::{Due, Ledger, NotNow, Outcome, TICK, now, parse_rfc3339},
     message::Message,
     metrics::Metrics,
     provider::{self, Provider, SendError},
@@ -413,27 +413,66 @@ pub(crate) fn opened(keys: &KeyRing, event: &str) -> Option<Opened> {
 
 fn open(keys: &KeyRing, event: &str) -> Result<Opened, Unfit> {
     let never = |error: anyhow::Error| Unfit::Never(format!("{error:#}"));
-    let read = || -> Result<_> {
-        let event: Event = serde_json::from_str(event).context("the event is damaged")?;
-        let data = event.code().context("data")?;
-        let channel: Channel = data.channel.context("data.channel is missing")?.parse()?;
-        let number = data.mobile_number.context("data.mobileNumber is missing")?;
-        let otp_id = data.otp_id.context("data.otpId is missing")?;
-        let sealed = data.sealed_otp.context("data.sealedOtp is missing")?;
-        let sealed = hex::decode(sealed).ok().context("data.sealedOtp is not hexadecimal")?;
-        let to = match channel {
-            Channel::Sms => number.clone(),
-            Channel::Email => data.email.context("data.email is missing")?,
-        };
-        Ok((event, channel, number, otp_id, sealed, to))
-    };
-    let (event, channel, number, otp_id, sealed, to) = read().map_err(never)?;
-    let context = Context { purpose: otp_seal::CODE, otp_id: &otp_id, number: &number };
-    let code = keys.open(&sealed, &context).map_err(|error| match error {
+    let sealed = Sealed::read(event).map_err(never)?;
+    let code = keys.open(&sealed.bytes, &sealed.context()).map_err(|error| match error {
         OpenError::UnknownKey => Unfit::Key,
         other => Unfit::Never(other.to_string()),
     })?;
     let code = std::str::from_utf8(&code).map_err(|_| Unfit::Never("the code is no text".to_owned()))?;
     let code = Zeroizing::new(code.to_owned());
+    let Sealed { event, channel, otp_id, to, .. } = sealed;
     Ok(Opened { event, otp_id, channel, to, code })
+}
+
+/// A sealed code, and what it was sealed for: it opens for nothing else.
+struct Sealed {
+    event: Event,
+    bytes: Vec<u8>,
+    application: String,
+    /// The number, or the mail address of a recipient without one.
+    recipient: String,
+    channel: Channel,
+    /// Where it is to go.
+    to: String,
+    otp_id: String,
+    version: i64,
+    expires_at: i64,
+}
+
+impl Sealed {
+    fn read(event: &str) -> Result<Self> {
+        let event: Event = serde_json::from_str(event).context("the event is damaged")?;
+        let data = event.code().context("data")?;
+        let channel: Channel = data.channel.as_deref().context("data.channel is missing")?.parse()?;
+        let to = match channel {
+            Channel::Sms => data.mobile_number.as_deref().context("data.mobileNumber is missing")?,
+            Channel::Email => data.email.as_deref().context("data.email is missing")?,
+        };
+        let sealed = data.sealed_otp.as_deref().context("data.sealedOtp is missing")?;
+        let expires_at = data.expires_at.as_deref().context("data.expiresAt is missing")?;
+        Ok(Self {
+            bytes: hex::decode(sealed).ok().context("data.sealedOtp is not hexadecimal")?,
+            application: event.application.clone().context("application is missing")?,
+            recipient: data.recipient().context("data.mobileNumber is missing")?.to_owned(),
+            channel,
+            to: to.to_owned(),
+            otp_id: data.otp_id.context("data.otpId is missing")?,
+            version: data.version.context("data.version is missing")?,
+            expires_at: parse_rfc3339(expires_at).context("data.expiresAt is not RFC 3339")?,
+            event,
+        })
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            purpose: otp_seal::CODE,
+            application: &self.application,
+            recipient: &self.recipient,
+            channel: self.channel.as_str(),
+            address: if self.channel == Channel::Email { &self.to } else { "" },
+            otp_id: &self.otp_id,
+            version: self.version,
+            expires_at: self.expires_at,
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use otp_events::Record;
+use otp_seal::EventKeys;
 use rskafka::client::{
     Client,
     partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
@@ -68,7 +69,8 @@ pub(crate) async fn run(command: Dlq) -> Result<()> {
             let letters = letters(&common).await?;
             let wanted = |dead: &Dead| id.as_deref().is_none_or(|id| dead.record.header("ce_id") == Some(id));
             let chosen: Vec<_> = letters.into_iter().filter(|(_, dead)| wanted(dead)).collect();
-            let chosen = worth_replaying(chosen);
+            let keys = common.signing.keys()?.unwrap_or_else(EventKeys::development);
+            let chosen = worth_replaying(chosen, &keys);
             if let (Some(id), true) = (&id, chosen.is_empty()) {
                 bail!("no dead event that can be replayed has the id {id}; see: relay dlq list");
             }
@@ -132,14 +134,19 @@ async fn letters(arguments: &DlqArguments) -> Result<Vec<(Place, Dead)>> {
     Ok(letters)
 }
 
-/// The newest letter of each event, without those that are no events: they would only die again.
-fn worth_replaying(letters: Vec<(Place, Dead)>) -> Vec<(Place, Dead)> {
+/// The newest letter of each event, without those that are no events or not the component's: they would only die
+/// again.
+fn worth_replaying(letters: Vec<(Place, Dead)>, keys: &EventKeys) -> Vec<(Place, Dead)> {
     let mut newest: BTreeMap<String, (Place, Dead)> = BTreeMap::new();
     for (place, dead) in letters {
         let Ok(event) = dead.record.event() else {
             tracing::warn!(reason = dead.reason, "not replayed: it is no event");
             continue;
         };
+        if let Err(error) = event.check_signature(keys) {
+            tracing::warn!(id = event.id, "not replayed: {error} (RELAY_EVENT_KEYS)");
+            continue;
+        }
         let older = newest.get(&event.id).is_some_and(|(_, other)| other.died_at > dead.died_at);
         if !older {
             newest.insert(event.id, (place, dead));
@@ -158,7 +165,8 @@ async fn replay(arguments: &DlqArguments, letters: Vec<(Place, Dead)>) -> Result
         match place {
             Place::Ledger(id) => {
                 let ledger = Ledger::open_existing(&arguments.state).await?;
-                ledger.take(None, &[Read::from_record(record)]).await?;
+                let event = Box::new(record.event()?);
+                ledger.take(None, &[Read::Event { event, again: true }]).await?;
                 ledger.drop_dead(&[id]).await?;
             }
             Place::Topic { .. } => {

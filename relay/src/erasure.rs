@@ -52,7 +52,7 @@ impl Erasure {
 
 /// The version that an event states, whatever else its data is.
 fn version_of(event: &Event) -> Option<i64> {
-    event.data.as_ref()?.get("version").and_then(Value::as_i64)
+    event.data.as_ref()?.read::<Value>().ok()?.get("version")?.as_i64()
 }
 
 /// Scrubs where the ledger is kept after each erasure until told to stop, and once at the start: the last relay
@@ -96,13 +96,13 @@ async fn scrub(ledger: &Ledger) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use otp_events::EventType;
+    use otp_events::{Data, EventType};
     use serde_json::json;
 
     fn erased(sequence: Option<&str>, data: Option<Value>) -> Event {
         let mut event = Event::new("0198c7a4", EventType::Erased);
         event.sequence = sequence.map(str::to_owned);
-        event.data = data;
+        event.data = data.as_ref().map(Data::of);
         event
     }
 

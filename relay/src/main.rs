@@ -25,6 +25,7 @@ mod provider;
 mod serve;
 mod server;
 mod settings;
+mod signatures;
 mod stop;
 mod telemetry;
 mod template;

@@ -3,7 +3,7 @@
 //! docs/operations.md says of each what it means; a test holds the two against each other.
 
 use anyhow::Result;
-use otp_events::{Event, EventType, is_api_key_name};
+use otp_events::{Event, EventType, is_application_name};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -22,8 +22,8 @@ const SECONDS: [f64; 14] =
 const HTTP_SECONDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Most names of API keys that are told apart: each is a time series of its own for ever.
-const MAX_API_KEYS: usize = 64;
+/// Most applications that are told apart: each is a time series of its own for ever.
+const MAX_APPLICATIONS: usize = 64;
 
 /// The label of what is not told apart.
 const OTHER: &str = "other";
@@ -36,14 +36,16 @@ pub(crate) struct Metrics {
     pub(crate) published: IntCounter,
     /// Events that were refused for good, by reason.
     pub(crate) refused: IntCounter,
+    /// Events whose signature does not hold, by where they were met and by reason.
+    pub(crate) signature_failures: IntCounterVec,
     /// Requests to take events that were turned away, by status.
     pub(crate) turned_away: IntCounterVec,
     /// Events that the consumer has read for the first time.
     pub(crate) consumed: IntCounter,
-    /// The same, by type and by the API key that the request came with, see [`Metrics::count`].
+    /// The same, by type and application, see [`Metrics::count`].
     events: IntCounterVec,
-    /// The names of API keys that have a label.
-    api_keys: Mutex<BTreeSet<String>>,
+    /// The applications that have a label.
+    applications: Mutex<BTreeSet<String>>,
     /// Events that it had read before.
     pub(crate) duplicates: IntCounter,
     /// Codes that reached a provider, by channel and provider.
@@ -161,8 +163,8 @@ impl Metrics {
             .set(1);
         let events = counters(
             "events_total",
-            "Events that were read for the first time, by type and API key",
-            &["type", "api_key"],
+            "Events that were read for the first time, by type and application",
+            &["type", "application"],
         )?;
         let undelivered = counters("undelivered_total", "Codes that were not delivered", &["state"])?;
         // A counter that is first seen at 1 has not grown, as far as Prometheus can tell.
@@ -171,8 +173,18 @@ impl Metrics {
         }
         let turned_away =
             counters("turned_away_total", "Requests with events that were turned away", &["status"])?;
-        for status in ["401", "503"] {
+        for status in ["401", "403", "503"] {
             turned_away.with_label_values(&[status]);
+        }
+        let signature_failures = counters(
+            "signature_failures_total",
+            "Events whose signature does not hold",
+            &["place", "reason"],
+        )?;
+        for place in ["intake", "consumer"] {
+            for reason in ["missing", "unknown_key", "refused"] {
+                signature_failures.with_label_values(&[place, reason]);
+            }
         }
         for state in ["superseded", "expired", "failed"] {
             undelivered.with_label_values(&[state]);
@@ -180,10 +192,11 @@ impl Metrics {
         Ok(Self {
             published: counter("published_total", "Events that the bus has")?,
             refused: counter("refused_total", "Events that were refused for good")?,
+            signature_failures,
             turned_away,
             consumed: counter("consumed_total", "Events that were read for the first time")?,
             events,
-            api_keys: Mutex::default(),
+            applications: Mutex::default(),
             duplicates: counter("duplicates_total", "Events that were read again, without effect")?,
             delivered: counters(
                 "delivered_total",
@@ -241,13 +254,13 @@ impl Metrics {
     }
 
     /// Counts an event that was read for the first time. What is not known by its type, or comes with one
-    /// API key too many, is `other`: whoever makes names up shall not fill a database with them.
+    /// application too many, is `other`: whoever makes names up shall not fill a database with them.
     pub(crate) fn count(&self, event: &Event) {
         let r#type = match &event.r#type {
             EventType::Other(_) => OTHER,
             known => known.as_str(),
         };
-        self.events.with_label_values(&[r#type, self.api_key(event.apikeyname.as_deref())]).inc();
+        self.events.with_label_values(&[r#type, self.application(event.application.as_deref())]).inc();
     }
 
     /// Notes that a request was answered.
@@ -271,17 +284,17 @@ impl Metrics {
         let _ = age.remove_label_values(&[&partition]);
     }
 
-    /// The label for an API key; empty where there is none.
-    fn api_key<'a>(&self, name: Option<&'a str>) -> &'a str {
+    /// The label for an application; empty where there is none.
+    fn application<'a>(&self, name: Option<&'a str>) -> &'a str {
         let Some(name) = name else { return "" };
-        if !is_api_key_name(name) {
+        if !is_application_name(name) {
             return OTHER;
         }
-        let mut known = self.api_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.applications.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(name) {
             return name;
         }
-        if known.len() >= MAX_API_KEYS {
+        if known.len() >= MAX_APPLICATIONS {
             return OTHER;
         }
         known.insert(name.to_owned());

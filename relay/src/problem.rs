@@ -16,6 +16,8 @@ pub(crate) enum Problem {
     Unauthorized,
     /// 403: for this machine only.
     Forbidden,
+    /// 403: no event of the batch is signed with a key that is known here.
+    EventKeysDiffer,
     /// 404: no such path, or nothing known.
     NotFound,
     /// 408: it did not arrive whole.
@@ -46,6 +48,13 @@ impl Problem {
                 "forbidden",
                 "Not from here",
                 "Call it from this machine, by a loopback name, or with the token that is set as RELAY_TOKEN.",
+            ),
+            Self::EventKeysDiffer => (
+                StatusCode::FORBIDDEN,
+                "event_keys_differ",
+                "No event has a signature that holds",
+                "Give component and relay a key in common: event_keys and RELAY_EVENT_KEYS. Keep the events until \
+                 then, and send them again.",
             ),
             Self::NotFound => (
                 StatusCode::NOT_FOUND,

@@ -13,6 +13,7 @@ use crate::{
     metrics::Metrics,
     server::{self, Face},
     settings::{INBOX, Settings},
+    signatures::Signatures,
     stop::Stop,
 };
 use anyhow::{Context, Result, bail};
@@ -45,6 +46,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     // What is wrong with the configuration is said before anything is begun.
     let token = arguments.token()?;
     let keys = Arc::new(arguments.keys()?);
+    let event_keys = arguments.event_keys()?;
     let production = arguments.profile == Profile::Production;
     let settings =
         Arc::new(Settings::load(arguments.delivery_file(), production).context("RELAY_DELIVERY_FILE")?);
@@ -68,11 +70,17 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     }
 
     let metrics = Arc::new(Metrics::new()?);
+    let signatures = Arc::new(Signatures::new(event_keys, Arc::clone(&metrics)));
     let work = Arc::new(Notify::new());
     let erased = Arc::new(Notify::new());
     let bus_is_back = Arc::new(Notify::new());
-    let consumer =
-        Consumer::new(ledger.clone(), Arc::clone(&metrics), Arc::clone(&work), Arc::clone(&erased));
+    let consumer = Consumer::new(
+        ledger.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&signatures),
+        Arc::clone(&work),
+        Arc::clone(&erased),
+    );
     let stop = Stop::default();
     let mut tasks = JoinSet::new();
     let bus = if !with_kafka {
@@ -112,6 +120,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         metrics,
         settings: Arc::clone(&settings),
         keys,
+        signatures,
         callers: Callers::new(token),
         production,
         intake: Face::intake(),

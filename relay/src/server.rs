@@ -8,6 +8,7 @@ use crate::{
     metrics::Metrics,
     problem::Problem,
     settings::Settings,
+    signatures::Signatures,
     stop::Stop,
     telemetry::{self, Span},
     template::RenderInput,
@@ -66,6 +67,7 @@ pub(crate) struct Face {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) keys: Arc<KeyRing>,
+    pub(crate) signatures: Arc<Signatures>,
     pub(crate) callers: Callers,
     /// Whether answers are to be had over TLS alone.
     pub(crate) production: bool,
@@ -190,6 +192,7 @@ async fn take_events(
         Ok(batch) => batch,
         Err(problem) => return turned_away(problem),
     };
+    let Ok(batch) = face.signatures.sift(batch) else { return turned_away(Problem::EventKeysDiffer) };
     let span = head.extensions.get::<Span>().cloned().unwrap_or_default();
     let timer = face.metrics.publish_seconds.start_timer();
     let answer = timeout(PUBLISH_DEADLINE, publish(&face, batch, &span)).await;
@@ -240,6 +243,7 @@ async fn publish(face: &Face, batch: Batch, request: &Span) -> Result<Answer, Pr
             Kept::NotNow => {}
         }
     }
+    answer.rejected.sort_by_key(|rejected| rejected.index);
     face.metrics.published.inc_by(answer.accepted.len() as u64);
     face.metrics.refused.inc_by(answer.rejected.len() as u64);
     if let Some(first) = answer.rejected.first() {

@@ -1,10 +1,6 @@
 //! Without Kafka: straight to the consumer of this process.
 
-use crate::{
-    bus::Kept,
-    consumer::Consumer,
-    ledger::{self, Read},
-};
+use crate::{bus::Kept, consumer::Consumer, ledger};
 use otp_events::Event;
 
 /// Accepted is what the consumer has written down.
@@ -20,8 +16,7 @@ impl InProcess {
 
     pub(super) async fn publish(&self, events: Vec<Event>) -> Vec<Kept> {
         let count = events.len();
-        let read: Vec<_> =
-            events.into_iter().map(|event| Read::Event { event: Box::new(event), again: false }).collect();
+        let read: Vec<_> = events.into_iter().map(|event| self.consumer.admit(event)).collect();
         let kept = match self.consumer.take(None, &read).await {
             Ok(()) => Kept::Yes,
             // Said once by whoever looks after the ledger.

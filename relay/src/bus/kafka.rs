@@ -627,7 +627,7 @@ impl Reader {
             sleep(Duration::from_millis(MAX_WAIT.unsigned_abs().into())).await;
         }
         let read = |records: Vec<rskafka::record::RecordAndOffset>| {
-            records.into_iter().map(|read| Read::from_record(from_kafka(read.record))).collect()
+            records.into_iter().map(|read| consumer.read(from_kafka(read.record))).collect()
         };
         Ok(after.map(|after| (after, read(records))))
     }

@@ -74,10 +74,11 @@ impl<'a> Said<'a> {
             return Ok(Self::News(news));
         }
         let missing = |name: &str| format!("data.{name} is needed");
-        let expires_at = data.expires_at.ok_or_else(|| missing("expiresAt"))?;
-        let expires_at = parse_rfc3339(&expires_at).ok_or("data.expiresAt is not RFC 3339")?;
-        data.sealed_otp.ok_or_else(|| missing("sealedOtp"))?;
-        data.mobile_number.ok_or_else(|| missing("mobileNumber"))?;
+        let expires_at = data.expires_at.as_deref().ok_or_else(|| missing("expiresAt"))?;
+        let expires_at = parse_rfc3339(expires_at).ok_or("data.expiresAt is not RFC 3339")?;
+        data.sealed_otp.as_deref().ok_or_else(|| missing("sealedOtp"))?;
+        data.recipient().ok_or("data.mobileNumber or data.email is needed")?;
+        event.application.as_deref().ok_or("application is needed")?;
         let delivery = NewDelivery {
             event_id: &event.id,
             otp_id: data.otp_id.ok_or_else(|| missing("otpId"))?,

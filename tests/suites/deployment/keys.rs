@@ -79,11 +79,15 @@ fn keys_are_fresh_and_of_the_form_that_is_asked_for() {
         assert!(!value.contains(['$', ' ', '#', '"', '\'']), "{name}");
     }
     let environment = &first.environment;
-    let (id, key) = environment["OTP_ENCRYPTION_KEYS"].split_once(':').unwrap();
-    assert_eq!(id, "k1");
-    for key in [key, &environment["OTP_INDEX_KEY"]] {
+    let [sealing, signing] = ["OTP_ENCRYPTION_KEYS", "OTP_EVENT_KEYS"].map(|name| {
+        let (id, key) = environment[name].split_once(':').unwrap();
+        assert_eq!(id, "k1");
+        key
+    });
+    for key in [sealing, signing, &environment["OTP_INDEX_KEY"]] {
         assert_eq!(Base64::decode_vec(key).unwrap().len(), 32);
     }
+    assert_ne!(sealing, signing);
     let hash = |key: &str| hex::encode(Sha256::digest(key));
     let expected =
         format!("shop:send+verify:{},admin:admin:{}", hash(&first.api_key), hash(&first.admin_key));

@@ -78,9 +78,9 @@ fn the_service_is_ready_with_what_compose_gives_it_and_answers_who_has_the_key()
 fn without_one_of_its_keys_the_service_says_which_and_does_not_serve() {
     let keys = Keys::write();
     let given = variables("app", &keys, &[]);
-    for missing in ["encryption_keys", "index_key", "api_keys"] {
+    for missing in ["encryption_keys", "event_keys", "index_key", "api_keys"] {
         let mut builder = Service::builder();
-        for name in ["profile", "reveal_otp", "encryption_keys", "index_key", "api_keys"] {
+        for name in ["profile", "reveal_otp", "encryption_keys", "event_keys", "index_key", "api_keys"] {
             let value = &given[&format!("SPIN_VARIABLE_{}", name.to_uppercase())];
             builder = builder.variable(name, if name == missing { "" } else { value });
         }
@@ -220,10 +220,12 @@ fn the_cache_starts_as_it_is_told_to_and_asks_for_its_password() {
 fn the_delivery_file_of_the_stack_is_fit_for_production() {
     for file in ["deploy/compose/delivery.toml", "deploy/overlays/production/delivery.toml"] {
         let text = fs::read_to_string(repository().join(file)).unwrap();
+        let keys = Keys::write();
         let relay = Relay::builder()
             .env("RELAY_PROFILE", "production")
             .env("RELAY_TOKEN", "a token that nobody has")
-            .env("RELAY_ENCRYPTION_KEYS", &Keys::write().environment["OTP_ENCRYPTION_KEYS"]);
+            .env("RELAY_ENCRYPTION_KEYS", &keys.environment["OTP_ENCRYPTION_KEYS"])
+            .env("RELAY_EVENT_KEYS", &keys.environment["OTP_EVENT_KEYS"]);
         let relay = relay.delivery(&text).start();
         let ready: Value = relay.client().get("/readyz").expect(200);
         assert_eq!(ready["status"], "ready", "{file}");

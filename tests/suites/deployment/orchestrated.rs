@@ -166,9 +166,15 @@ fn in_production_all_is_set_that_production_asks_for() {
         assert_eq!(value("profile"), Some("production"));
         assert_eq!(value("reveal_otp"), Some("false"));
         assert!(!set.contains_key("allow_remote_development") && !set.contains_key("otp_length"));
-        for secret in
-            ["encryption_keys", "index_key", "api_keys", "relay_token", "redis_password", "postgres_password"]
-        {
+        for secret in [
+            "encryption_keys",
+            "event_keys",
+            "index_key",
+            "api_keys",
+            "relay_token",
+            "redis_password",
+            "postgres_password",
+        ] {
             assert_eq!(value(secret), None, "{secret} is written down");
         }
         for endpoint in ["redis_endpoint", "postgres_endpoint", "relay_url"] {
@@ -181,7 +187,9 @@ fn in_production_all_is_set_that_production_asks_for() {
         assert_eq!(value("RELAY_PROFILE"), "production");
         assert_eq!(value("KAFKA_TLS"), "true");
         assert!(!value("KAFKA_BROKERS").is_empty());
-        assert!(relay["RELAY_TOKEN"].is_none() && relay["RELAY_ENCRYPTION_KEYS"].is_none());
+        for secret in ["RELAY_TOKEN", "RELAY_ENCRYPTION_KEYS", "RELAY_EVENT_KEYS"] {
+            assert!(relay[secret].is_none(), "{secret} is written down");
+        }
     }
 }
 
@@ -199,6 +207,7 @@ fn service_and_relay_know_each_other_and_share_what_they_have_to() {
         };
         assert_eq!(of_app("relay_token"), of_relay("RELAY_TOKEN"));
         assert_eq!(of_app("encryption_keys"), of_relay("RELAY_ENCRYPTION_KEYS"));
+        assert_eq!(of_app("event_keys"), of_relay("RELAY_EVENT_KEYS"));
         // Each calls the other's Service, at a port that it has.
         let service = find(&objects, "Service/relay");
         let port = &service["spec"]["ports"][0];

@@ -3,10 +3,10 @@
 use crate::{
     GENERATED, LOCKED, Otp, REGENERATED, RESENT, SOON, TOKEN, TRACEPARENT, VERIFICATION_FAILED, VERIFIED,
     brought_by, codes, dead_letters, delivery, development_key, ends_up, hand_over, hand_over_one, id, inbox,
-    metric, metric_becomes, post, requests_reach, shown, text,
+    metric, metric_becomes, post, requests_reach, shown, signed_with, text,
 };
 use harness::{Relay, RelayBuilder, SmsProvider, at_once, eventually};
-use otp_seal::KeyRing;
+use otp_seal::{EventKeys, KeyRing};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -331,7 +331,12 @@ fn what_cannot_be_delivered_at_all_is_dead_and_holds_nobody_up() {
     by_pigeon["data"]["channel"] = json!("pigeon");
     let mut without_data = Otp::new().event(GENERATED);
     without_data["data"] = json!("none");
-    dead.extend([damaged, of_another, by_pigeon, without_data]);
+    let mut of_no_application = Otp::new().event(GENERATED);
+    of_no_application.as_object_mut().unwrap().remove("application");
+    // The same code in every way, but of another application.
+    let mut of_a_stranger = Otp::new().event(GENERATED);
+    of_a_stranger["application"] = json!("bank");
+    dead.extend([damaged, of_another, by_pigeon, without_data, of_no_application, of_a_stranger]);
     let good = Otp::new().event(GENERATED);
     hand_over(&relay, &[&dead[..], std::slice::from_ref(&good)].concat());
     ends_up(&relay, &good, "delivered");
@@ -420,8 +425,20 @@ fn production_refuses_what_is_for_development_and_says_what_to_set() {
     let channels =
         |sms: &str, email: &str| format!("[channels]\nsms = [\"{sms}\"]\nemail = [\"{email}\"]\n{table}");
     let serious = channels("main", "main");
+    let without_event_keys =
+        production().env("RELAY_TOKEN", TOKEN).env("RELAY_ENCRYPTION_KEYS", KEY).delivery(&serious);
+    // base64 of the development key's 32 characters
+    let public = "k2:c3Bpbi1vdHAgcHVibGljIGRldmVsb3BtZW50IGV2dC4=";
     for (relay, words) in [
-        (production().env("RELAY_ENCRYPTION_KEYS", keys).delivery(&serious), ["RELAY_TOKEN", "relay_token"]),
+        (without_event_keys.clone(), ["RELAY_EVENT_KEYS must be set", "event_keys"]),
+        (
+            without_event_keys.env("RELAY_EVENT_KEYS", &format!("{KEY},{public}")),
+            ["RELAY_EVENT_KEYS", "public development key"],
+        ),
+        (
+            production().env("RELAY_ENCRYPTION_KEYS", keys).env("RELAY_EVENT_KEYS", keys).delivery(&serious),
+            ["RELAY_TOKEN", "relay_token"],
+        ),
         (
             production().env("RELAY_TOKEN", TOKEN).delivery(&serious),
             ["RELAY_ENCRYPTION_KEYS", "encryption_keys"],
@@ -434,13 +451,17 @@ fn production_refuses_what_is_for_development_and_says_what_to_set() {
             ["RELAY_ENCRYPTION_KEYS", "public development key"],
         ),
         (
-            production().env("RELAY_TOKEN", TOKEN).env("RELAY_ENCRYPTION_KEYS", keys),
+            production()
+                .env("RELAY_TOKEN", TOKEN)
+                .env("RELAY_ENCRYPTION_KEYS", keys)
+                .env("RELAY_EVENT_KEYS", keys),
             ["RELAY_DELIVERY_FILE", "name a webhook"],
         ),
         (
             production()
                 .env("RELAY_TOKEN", TOKEN)
                 .env("RELAY_ENCRYPTION_KEYS", keys)
+                .env("RELAY_EVENT_KEYS", keys)
                 .delivery(&channels("inbox", "main")),
             ["channels.sms", "name a webhook"],
         ),
@@ -448,6 +469,7 @@ fn production_refuses_what_is_for_development_and_says_what_to_set() {
             production()
                 .env("RELAY_TOKEN", TOKEN)
                 .env("RELAY_ENCRYPTION_KEYS", keys)
+                .env("RELAY_EVENT_KEYS", keys)
                 .delivery(&channels("main", "log")),
             ["channels.email", "name a webhook"],
         ),
@@ -467,13 +489,14 @@ fn production_serves_with_all_that_it_wants() {
         .env("RELAY_PROFILE", "production")
         .env("RELAY_TOKEN", TOKEN)
         .env("RELAY_ENCRYPTION_KEYS", KEY)
+        .env("RELAY_EVENT_KEYS", KEY)
         .delivery(&format!("[channels]\nsms = [\"main\"]\nemail = [\"main\"]\n{table}"))
         .start();
     let authorization = format!("Bearer {TOKEN}");
     let otp = Otp::new();
     let mut event = otp.event(GENERATED);
     event["data"]["sealedOtp"] = json!(otp.sealed(&KeyRing::parse(KEY).unwrap()));
-    let batch = json!([event]).to_string();
+    let batch = json!([signed_with(&EventKeys::parse(KEY).unwrap(), &event)]).to_string();
     crate::post_as(&relay, &[("authorization", &authorization)], &batch).expect(200);
     requests_reach(&provider, 1);
     let refused = post(&relay, &[]);

@@ -1,8 +1,8 @@
 //! `POST /events`: what is taken, what is refused, and from whom.
 
 use crate::{
-    GENERATED, Otp, SOON, TOKEN, codes, delivery, ends_up, hand_over, hand_over_one, id, ids, inbox, metric,
-    post, post_as, shown,
+    GENERATED, Otp, SOON, TOKEN, batch_of, codes, delivery, ends_up, hand_over, hand_over_one, id, ids,
+    inbox, metric, post, post_as, shown,
 };
 use harness::{Client, Relay, eventually};
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ fn a_batch_of_nothing_is_accepted() {
 fn who_does_not_know_the_token_is_turned_away() {
     let relay = Relay::builder().env("RELAY_TOKEN", TOKEN).start();
     let otp = Otp::new();
-    let batch = json!([otp.event(GENERATED)]).to_string();
+    let batch = batch_of(&[otp.event(GENERATED)]);
     let half = bearer(&TOKEN[..16]);
     let longer = bearer(&format!("{TOKEN}0"));
     let basic = format!("Basic {TOKEN}");
@@ -134,7 +134,7 @@ fn to_listen_beyond_this_machine_takes_a_token() {
     let authorized = [("authorization", &*token)];
     let otp = Otp::new();
     let event = otp.event(GENERATED);
-    post_as(&relay, &authorized, &json!([event]).to_string()).expect(200);
+    post_as(&relay, &authorized, &batch_of(from_ref(&event))).expect(200);
     ends_up(&relay, &event, "delivered");
     // From outside: this machine has no such address where it has no network at all.
     let Some(own) = own_address() else { return };
@@ -176,7 +176,7 @@ fn a_batch_has_at_most_500_events_and_a_mebibyte() {
     // White space is as good as anything to fill a batch with.
     let padded = |length: usize| {
         let event = Otp::new().event(GENERATED);
-        let text = json!([event]).to_string();
+        let text = batch_of(from_ref(&event));
         (event, text.clone() + &" ".repeat(length - text.len()))
     };
     let (event, fits) = padded(MEBIBYTE);

@@ -6,7 +6,7 @@
 use crate::{
     GENERATED, Otp, REGENERATED, RESENT, SOON, TRACEPARENT, VERIFICATION_FAILED, VERIFIED, brought_by, codes,
     dead_letters, delivery, ends_up, hand_over, hand_over_one, id, inbox, keys_of, metric, metric_becomes,
-    operations, post, replay, requests_reach, text, unique,
+    operations, post, replay, requests_reach, signed, text, unique,
 };
 use harness::{Kafka, Record, Relay, RelayBuilder, SmsProvider, at_once, eventually, number};
 use serde_json::{Value, json};
@@ -77,14 +77,26 @@ impl<K: Deref<Target = Kafka>> Topics<K> {
     }
 
     /// Writes an event to the topic, past the relay.
-    fn produce(&self, event: &Value, payload: &str) {
-        let attribute = |name: &str| (format!("ce_{name}"), text(event, name).to_owned());
-        let mut headers: Vec<_> =
-            ["specversion", "id", "source", "type", "subject", "sequence"].map(attribute).into();
-        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    pub(crate) fn produce(&self, event: &Value) {
+        self.produce_with(event, &event["data"].to_string());
+    }
+
+    /// The same with other data, for which a signature does not hold.
+    pub(crate) fn produce_with(&self, event: &Value, payload: &str) {
+        let headers = headers(event);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         self.kafka.produce(&self.events, text(event, "subject"), &headers, payload);
     }
+}
+
+/// An event's attributes as a record has them.
+fn headers(event: &Value) -> BTreeMap<String, String> {
+    let attributes = event.as_object().unwrap().iter().filter(|(name, _)| *name != "data");
+    let header = |(name, value): (&String, &Value)| {
+        let name = if name == "datacontenttype" { "content-type".to_owned() } else { format!("ce_{name}") };
+        (name, value.as_str().map_or(value.to_string(), str::to_owned))
+    };
+    attributes.map(header).collect()
 }
 
 /// Waits until the relay has its brokers.
@@ -119,6 +131,7 @@ fn an_event_lies_in_the_topic_as_cloudevents_has_it_and_shows_no_code() {
     events[2]["type"] = json!("otp.forwarded.v3");
     events[3]["type"] = json!("destination.suspended.v1");
     events[3]["subject"] = json!("+99291");
+    let events: Vec<_> = events.iter().map(signed).collect();
     hand_over(&relay, &events);
 
     let records = topics.records();
@@ -126,17 +139,10 @@ fn an_event_lies_in_the_topic_as_cloudevents_has_it_and_shows_no_code() {
     for event in &events {
         let record = records.iter().find(|record| record.header("ce_id") == Some(id(event))).unwrap();
         assert_eq!(record.key, text(event, "subject"));
-        let mut headers: BTreeMap<_, _> = record.headers.iter().cloned().collect();
-        assert_eq!(headers.len(), record.headers.len(), "none is there twice: {record:?}");
-        assert_eq!(headers.remove("content-type").as_deref(), Some("application/json"));
-        let attributes = event.as_object().unwrap().iter();
-        let expected: BTreeMap<_, _> = attributes
-            .filter(|(name, _)| !["data", "datacontenttype"].contains(&name.as_str()))
-            .map(|(name, value)| {
-                (format!("ce_{name}"), value.as_str().map_or(value.to_string(), str::to_owned))
-            })
-            .collect();
-        assert_eq!(headers, expected);
+        let found: BTreeMap<_, _> = record.headers.iter().cloned().collect();
+        assert_eq!(found.len(), record.headers.len(), "none is there twice: {record:?}");
+        assert_eq!(found["content-type"], "application/json");
+        assert_eq!(found, headers(event));
         assert_eq!(serde_json::from_str::<Value>(&record.payload).unwrap(), event["data"]);
     }
     let all = format!("{records:?}");
@@ -232,8 +238,8 @@ fn an_event_is_delivered_once_though_it_is_in_the_topic_twice() {
     assert_eq!(topics.records().len(), 2);
     assert_eq!(codes(&inbox(&relay)), [otp.code]);
     assert_eq!([metric(&relay, "published_total"), metric(&relay, "consumed_total")], [2.0, 1.0]);
-    // The key's name has come through the topic.
-    assert_eq!(metric(&relay, "events_total{api_key=\"shop\",type=\"otp.generated.v1\""), 1.0);
+    // The application's name has come through the topic.
+    assert_eq!(metric(&relay, "events_total{application=\"shop\",type=\"otp.generated.v1\""), 1.0);
 }
 
 #[test]
@@ -296,7 +302,7 @@ fn what_the_relay_missed_is_read_when_it_is_back_and_its_lag_is_shown() {
     );
     relay.kill();
     let missed: Vec<_> = (0..3).map(|_| Otp::new().event(GENERATED)).collect();
-    missed.iter().for_each(|event| topics.produce(event, &event["data"].to_string()));
+    missed.iter().for_each(|event| topics.produce(&signed(event)));
     relay.restart();
     missed.iter().for_each(|event| drop(ends_up(&relay, event, "delivered")));
     assert_eq!(metric(&relay, "duplicates_total"), 0.0);
@@ -332,9 +338,10 @@ fn what_cannot_be_processed_goes_to_the_dead_letters_and_holds_nobody_up() {
     topics.kafka.produce(&topics.events, "a-key", &[("x-from", "elsewhere")], "what is this?");
     topics.kafka.produce(&topics.events, "", &[], "without a key");
     let otp = Otp::new();
-    let (no_json, incomplete) = (otp.event(GENERATED), otp.event(GENERATED));
-    topics.produce(&no_json, "{");
-    topics.produce(&incomplete, "{\"version\":1}");
+    let (no_json, mut incomplete) = (otp.event(GENERATED), otp.event(GENERATED));
+    incomplete["data"] = json!({ "version": 1 });
+    topics.produce_with(&no_json, "{");
+    topics.produce(&signed(&incomplete));
     let good = Otp::new().event(GENERATED);
     hand_over_one(&relay, &good);
     ends_up(&relay, &good, "delivered");
@@ -401,7 +408,8 @@ fn an_event_of_a_type_that_is_not_known_is_passed_over_quietly() {
     let mut foreign = Otp::new().event(GENERATED);
     foreign["type"] = json!("com.example.order.v1");
     foreign["source"] = json!("/shop");
-    topics.produce(&foreign, "{\"order\": 7}");
+    foreign["data"] = json!({ "order": 7 });
+    topics.produce(&signed(&foreign));
     let good = Otp::new().event(GENERATED);
     hand_over_one(&relay, &good);
     ends_up(&relay, &good, "delivered");
@@ -416,12 +424,12 @@ fn compressed_records_of_other_producers_are_read() {
     topics.kafka.create_topic(&topics.events, 1);
     let relay = ready(topics.relay().start());
     for codec in ["gzip", "snappy", "lz4", "zstd"] {
-        let event = Otp::new().event(GENERATED);
+        let mut event = Otp::new().event(GENERATED);
         let file = tempfile::NamedTempFile::new().unwrap();
         // Enough for a codec to be worth its while.
-        let mut data = event["data"].clone();
-        data["note"] = json!("as before ".repeat(200));
-        std::fs::write(file.path(), data.to_string()).unwrap();
+        event["data"]["note"] = json!("as before ".repeat(200));
+        let event = signed(&event);
+        std::fs::write(file.path(), event["data"].to_string()).unwrap();
         let mut kcat = Command::new("kcat");
         kcat.args([
             "-P",
@@ -434,8 +442,8 @@ fn compressed_records_of_other_producers_are_read() {
             "-k",
             text(&event, "subject"),
         ]);
-        for name in ["specversion", "id", "source", "type", "subject"] {
-            kcat.args(["-H", &format!("ce_{name}={}", text(&event, name))]);
+        for (name, value) in headers(&event) {
+            kcat.args(["-H", &format!("{name}={value}")]);
         }
         assert!(kcat.arg(file.path()).status().unwrap().success());
         let told = ends_up(&relay, &event, "delivered");
@@ -449,7 +457,7 @@ fn what_the_transactions_of_other_producers_leave_costs_no_event() {
     topics.kafka.create_topic(&topics.events, 1);
     let mut relay = ready(topics.relay().start());
     let events: Vec<_> = (0..5).map(|_| Otp::new().event(GENERATED)).collect();
-    let write = |event: &Value| topics.produce(event, &event["data"].to_string());
+    let write = |event: &Value| topics.produce(&signed(event));
     hand_over(&relay, &events[..1]);
     ends_up(&relay, &events[0], "delivered");
     // All that it missed comes at once, the mark of the transaction's end in the middle.

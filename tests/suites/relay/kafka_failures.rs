@@ -1,7 +1,7 @@
 //! With Kafka, and a broker that is killed, hangs, or was never there. Each test has its own.
 
 use crate::{
-    GENERATED, Otp, SOON, codes, ends_up, hand_over, hand_over_one, inbox,
+    GENERATED, Otp, SOON, batch_of, codes, ends_up, hand_over, hand_over_one, inbox,
     kafka::{Topics, ready, wait_until_ready},
     metric, post, text,
 };
@@ -65,7 +65,7 @@ fn while_the_broker_is_away_every_answer_is_a_quick_503_and_memory_stays_as_it_w
     large["data"]["note"] = json!("x".repeat(200_000));
     let batch = vec![large; 5];
     let begun = Instant::now();
-    let batch = json!(batch).to_string();
+    let batch = batch_of(&batch);
     for _ in 0..300 {
         // Who is turned away before it has sent all of it may find the door closed before the answer.
         let answer = relay.client().try_send("POST", "/events", &[], batch.as_bytes());

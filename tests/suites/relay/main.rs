@@ -11,13 +11,14 @@ mod mail;
 mod operations;
 mod postgres;
 mod several;
+mod signatures;
 mod webhook;
 
 use base64ct::{Base64, Encoding};
 use chrono::{DateTime, SecondsFormat, Utc};
 use harness::{Relay, RelayBuilder, Response, SmsProvider, bulk_number, eventually};
-use otp_events::BATCH_CONTENT_TYPE;
-use otp_seal::{Context, IndexKey, KeyRing, NONCE_BYTES};
+use otp_events::{BATCH_CONTENT_TYPE, Event};
+use otp_seal::{Context, EventKeys, IndexKey, KeyRing, NONCE_BYTES};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -44,9 +45,13 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// What requests to providers are signed with.
 const SECRET: &str = "fedcba9876543210fedcba9876543210";
 
-/// A code of a number, and what there is to say about it.
+/// Whose codes they are, unless it is said otherwise.
+const APPLICATION: &str = "shop";
+
+/// A code of a recipient, and what there is to say about it.
 #[derive(Debug, Clone)]
 struct Otp {
+    /// Empty where the recipient is a mail address.
     number: String,
     email: Option<String>,
     otp_id: String,
@@ -91,6 +96,11 @@ impl Otp {
         self
     }
 
+    /// The same code, of a recipient who is known by this address alone.
+    fn without_number(self) -> Self {
+        Self { number: String::new(), ..self.by_mail() }
+    }
+
     /// The same code, with another life.
     fn lives(mut self, life: Duration) -> Self {
         self.expires_at = Utc::now() + life;
@@ -110,14 +120,28 @@ impl Otp {
         self.email.as_deref().unwrap_or(&self.number)
     }
 
+    /// The number, or else the address.
+    fn recipient(&self) -> &str {
+        if self.number.is_empty() { self.to() } else { &self.number }
+    }
+
     fn subject(&self) -> String {
-        IndexKey::development().number(&self.number).to_string()
+        IndexKey::development().recipient(APPLICATION, self.recipient()).to_string()
     }
 
     fn sealed(&self, keys: &KeyRing) -> String {
         let mut nonce = [0; NONCE_BYTES];
         nonce[..4].copy_from_slice(&unique().to_be_bytes());
-        let context = Context { purpose: otp_seal::CODE, otp_id: &self.otp_id, number: &self.number };
+        let context = Context {
+            purpose: otp_seal::CODE,
+            application: APPLICATION,
+            recipient: self.recipient(),
+            channel: self.channel(),
+            address: self.email.as_deref().unwrap_or_default(),
+            otp_id: &self.otp_id,
+            version: i64::try_from(self.version).unwrap(),
+            expires_at: self.expires_at.timestamp_millis(),
+        };
         hex::encode(keys.seal(self.code.as_bytes(), &context, nonce))
     }
 
@@ -128,12 +152,15 @@ impl Otp {
         event
     }
 
-    /// A new event about it, as the component says it.
+    /// A new event about it, as the component says it, yet to be signed.
     fn event(&self, kind: &str) -> Value {
         let mut data = json!({
-            "mobileNumber": self.number, "channel": self.channel(), "otpId": self.otp_id,
-            "version": self.version, "createdAt": rfc3339(Utc::now()), "expiresAt": rfc3339(self.expires_at),
+            "channel": self.channel(), "otpId": self.otp_id, "version": self.version,
+            "createdAt": rfc3339(Utc::now()), "expiresAt": rfc3339(self.expires_at),
         });
+        if !self.number.is_empty() {
+            data["mobileNumber"] = json!(self.number);
+        }
         if let Some(email) = &self.email {
             data["email"] = json!(email);
         }
@@ -144,7 +171,7 @@ impl Otp {
             "specversion": "1.0", "id": unique_id(), "source": "spin-otp", "type": kind,
             "subject": self.subject(), "time": rfc3339(Utc::now()), "datacontenttype": "application/json",
             "sequence": format!("{:020}", unique()), "traceparent": TRACEPARENT, "requestid": "a-request",
-            "apikeyname": "shop", "data": data,
+            "application": APPLICATION, "data": data,
         })
     }
 }
@@ -158,6 +185,17 @@ fn development_key() -> String {
     format!("dev:{}", Base64::encode_string(b"spin-otp public development key."))
 }
 
+/// An event as the component sends it, signed with the keys for development. What is no event stays as it is.
+fn signed(event: &Value) -> Value {
+    signed_with(&EventKeys::development(), event)
+}
+
+fn signed_with(keys: &EventKeys, event: &Value) -> Value {
+    let Ok(mut signed) = serde_json::from_str::<Event>(&event.to_string()) else { return event.clone() };
+    signed.sign(keys);
+    serde_json::to_value(signed).unwrap()
+}
+
 /// An event's id, or another text of an object.
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field}: {value}"))
@@ -167,8 +205,18 @@ fn id(event: &Value) -> &str {
     text(event, "id")
 }
 
-/// `POST /events`, as whoever is on this machine.
+/// `POST /events` as the component does, from this machine: the events are signed.
 fn post(relay: &Relay, events: &[Value]) -> Response {
+    post_as(relay, &[], &batch_of(events))
+}
+
+/// A batch as the component sends it: the events are signed.
+fn batch_of(events: &[Value]) -> String {
+    json!(events.iter().map(signed).collect::<Vec<_>>()).to_string()
+}
+
+/// `POST /events` with whatever signatures there are.
+fn post_as_they_are(relay: &Relay, events: &[Value]) -> Response {
     post_as(relay, &[], &json!(events).to_string())
 }
 

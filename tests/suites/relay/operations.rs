@@ -1,8 +1,8 @@
 //! What an operator meets: options, mistakes, health, metrics, logs, the timer, and the end.
 
 use crate::{
-    GENERATED, LOCKED, Otp, RESENT, SOON, TOKEN, VERIFIED, brought_by, dead_letters, ends_up, hand_over,
-    hand_over_one, id, ids, inbox, metric, post, requests_reach, text, webhook_table,
+    GENERATED, LOCKED, Otp, RESENT, SOON, TOKEN, VERIFIED, batch_of, brought_by, dead_letters, ends_up,
+    hand_over, hand_over_one, id, ids, inbox, metric, post, requests_reach, text, webhook_table,
 };
 use harness::{Relay, RelayBuilder, SmsProvider, eventually, temporary_folder};
 use serde_json::{Value, json};
@@ -18,10 +18,11 @@ use std::{
 };
 
 /// Everything that can be set.
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 26] = [
     "RELAY_LISTEN",
     "RELAY_TOKEN",
     "RELAY_ENCRYPTION_KEYS",
+    "RELAY_EVENT_KEYS",
     "RELAY_PROFILE",
     "RELAY_DELIVERY_FILE",
     "RELAY_DRAIN_SECONDS",
@@ -52,6 +53,7 @@ fn help_names_every_command_and_every_variable_and_shows_no_secret() {
     let relay = Relay::builder()
         .env("RELAY_TOKEN", TOKEN)
         .env("RELAY_ENCRYPTION_KEYS", key)
+        .env("RELAY_EVENT_KEYS", key)
         .env("KAFKA_SASL_PASSWORD", "of-the-relay-at-kafka")
         .start();
     let help = |arguments: &[&str]| {
@@ -132,6 +134,7 @@ fn a_mistake_ends_the_start_and_is_named() {
         &[("RELAY_LISTEN", "0.0.0.0:0")],
         &[("RELAY_TOKEN", "short")],
         &[("RELAY_ENCRYPTION_KEYS", "hunter2")],
+        &[("RELAY_EVENT_KEYS", "hunter2")],
         &[("RELAY_DELIVERY_FILE", "missing.toml")],
         &[("RELAY_DELIVERY_FILE", file)],
         &[("RELAY_COMPONENT_URL", "http://127.0.0.1:3000/otp"), ("RELAY_TOKEN", TOKEN)],
@@ -254,18 +257,19 @@ fn metrics_tell_what_was_done_in_the_form_that_prometheus_reads() {
 }
 
 #[test]
-fn events_are_counted_once_by_type_and_by_the_api_key_that_they_came_with() {
+fn events_are_counted_once_by_type_and_application() {
     let relay = Relay::start();
-    let with = |kind: &str, key: Option<&str>| {
+    let with = |kind: &str, application: Option<&str>| {
         let mut event = Otp::new().event(kind);
-        match key {
-            Some(key) => event["apikeyname"] = json!(key),
-            None => drop(event.as_object_mut().unwrap().remove("apikeyname")),
+        match application {
+            Some(application) => event["application"] = json!(application),
+            None => drop(event.as_object_mut().unwrap().remove("application")),
         }
         event
     };
-    let counted =
-        |kind: &str, key: &str| metric(&relay, &format!("events_total{{api_key=\"{key}\",type=\"{kind}\"}}"));
+    let counted = |kind: &str, key: &str| {
+        metric(&relay, &format!("events_total{{application=\"{key}\",type=\"{kind}\"}}"))
+    };
     let mut events = vec![
         with(GENERATED, Some("web")),
         with(GENERATED, Some("web")),
@@ -274,7 +278,7 @@ fn events_are_counted_once_by_type_and_by_the_api_key_that_they_came_with() {
         with("otp.limited.v1", None),
         with("otp.forwarded.v3", Some("web")),
         with("com.example.order.v1", Some("web")),
-        // No name that a key can have.
+        // No name that an application can have.
         with(LOCKED, Some("+14155550123")),
         with(LOCKED, Some(&"k".repeat(65))),
     ];
@@ -336,7 +340,7 @@ fn a_range_that_is_suspended_is_told_to_the_operator_and_nothing_is_delivered() 
         assert_eq!(line["level"], "WARN", "{line}");
     }
     assert!(!relay.log().contains("4155550123"), "{}", relay.log());
-    assert_eq!(metric(&relay, "events_total{api_key=\"shop\",type=\"destination.suspended.v1\""), 4.0);
+    assert_eq!(metric(&relay, "events_total{application=\"shop\",type=\"destination.suspended.v1\""), 4.0);
     assert!(inbox(&relay).is_empty() && dead_letters(&relay).is_empty());
 }
 
@@ -506,7 +510,7 @@ pub(crate) fn ended_under_load_it_loses_nothing(builder: RelayBuilder) {
                 let client = harness::Client::new(&address);
                 while !ended.load(Ordering::Relaxed) {
                     let events: Vec<_> = (0..20).map(|_| Otp::new().event(GENERATED)).collect();
-                    let body = json!(events).to_string();
+                    let body = batch_of(&events);
                     let Ok(answer) = client.try_send("POST", "/events", &[], body.as_bytes()) else { return };
                     if answer.status == 200 {
                         accepted.lock().unwrap().extend(ids(&answer.json()["accepted"]));

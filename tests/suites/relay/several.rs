@@ -1,7 +1,7 @@
 //! Several relays with one ledger: each event counts once, and whatever one of them had is soon another's.
 
 use crate::{
-    GENERATED, Otp, REGENERATED, SOON, VERIFIED, brought_by, codes, delivery, ends_up, hand_over,
+    GENERATED, Otp, REGENERATED, SOON, VERIFIED, batch_of, brought_by, codes, delivery, ends_up, hand_over,
     hand_over_one, id, ids, inbox,
     kafka::{Topics, ready},
     keys_of, metric, post, requests_reach, shown, text,
@@ -98,7 +98,7 @@ fn load(urls: &[String], loading: &AtomicBool) -> BTreeSet<String> {
             break;
         }
         let events: Vec<_> = (0..10).map(|_| Otp::new().event(GENERATED)).collect();
-        let body = serde_json::json!(events).to_string();
+        let body = batch_of(&events);
         // Who was killed or paused does not answer.
         if let Ok(answer) = client.try_send("POST", "/events", &[], body.as_bytes())
             && answer.status == 200

@@ -151,7 +151,7 @@ fn with_a_postgres_named_the_state_is_there() {
 #[test]
 fn codes_are_delivered_with_keys_of_ones_own() {
     let keys = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-    let run = Run::start(&[("SPIN_VARIABLE_ENCRYPTION_KEYS", keys)]);
+    let run = Run::start(&[("SPIN_VARIABLE_ENCRYPTION_KEYS", keys), ("SPIN_VARIABLE_EVENT_KEYS", keys)]);
     let made = run.service.generate(&number());
     let inbox = || run.relay.get("/inbox").expect(200);
     eventually("delivering", SOON, || !inbox().as_array().unwrap().is_empty());

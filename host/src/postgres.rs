@@ -227,7 +227,7 @@ impl Postgres {
         address: &str,
         authority: Option<&Authority>,
     ) -> Result<Resource<Connection>, Error> {
-        let session = self.servers.open(address, authority).await?;
+        let session = Session::open(&self.servers, address, authority).await?;
         self.keep(session)
     }
 
@@ -328,7 +328,7 @@ impl PostgresData {
         authority: Option<&Authority>,
     ) -> Result<Resource<Connection>, Error> {
         let servers = accessor.with(|mut access| Arc::clone(&access.get().servers));
-        let session = servers.open(address, authority).await?;
+        let session = Session::open(&servers, address, authority).await?;
         accessor.with(|mut access| access.get().keep(session))
     }
 }

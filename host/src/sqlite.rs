@@ -256,13 +256,17 @@ impl FromSql for Value {
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     /// `None` where the manifest grants no database.
-    pub(crate) database: Option<Arc<Database>>,
+    database: Option<Arc<Database>>,
     /// The guest's connections.
-    pub(crate) table: ResourceTable,
-    pub(crate) requests: Requests,
+    table: ResourceTable,
+    requests: Requests,
 }
 
 impl Sqlite {
+    pub(crate) fn new(database: Option<Arc<Database>>, requests: Requests) -> Self {
+        Self { database, table: ResourceTable::new(), requests }
+    }
+
     fn open(&mut self, label: &str) -> Result<Resource<Connection>, Error> {
         // Which labels there are besides is nobody's business.
         let database = self.database.as_ref().filter(|_| label == DEFAULT_DATABASE);
@@ -470,12 +474,10 @@ mod tests {
     #[test]
     fn only_what_the_manifest_grants_can_be_opened() {
         let folder = folder();
-        let database = Some(Arc::new(folder.database));
-        let mut granted = Sqlite { database, table: ResourceTable::new(), requests: Requests::default() };
+        let mut granted = Sqlite::new(Some(Arc::new(folder.database)), Requests::default());
         assert!(granted.open("default").is_ok());
         assert!(matches!(granted.open("other"), Err(Error::AccessDenied)));
-        let mut denied =
-            Sqlite { database: None, table: ResourceTable::new(), requests: Requests::default() };
+        let mut denied = Sqlite::new(None, Requests::default());
         assert!(matches!(denied.open("default"), Err(Error::AccessDenied)));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     bindings::postgres::{Column, DbError, Error, QueryError, Row},
-    pool::Server,
+    pool::{Authority, Server, Servers},
     values::{self, Parameter},
 };
 use deadpool_postgres::Client;
@@ -60,8 +60,15 @@ impl Past {
 }
 
 impl Session {
-    pub(super) fn new(server: Arc<Server>, client: Client) -> Arc<Self> {
-        Arc::new(Self { server, client: Mutex::new(Some(Arc::new(client))), past: Mutex::default() })
+    /// A connection to the address: one that is there, if possible.
+    pub(super) async fn open(
+        servers: &Servers,
+        address: &str,
+        authority: Option<&Authority>,
+    ) -> Result<Arc<Self>, Error> {
+        let server = servers.at(address, authority)?;
+        let client = Mutex::new(Some(Arc::new(server.connect().await?)));
+        Ok(Arc::new(Self { server, client, past: Mutex::default() }))
     }
 
     /// Prepares a statement, or takes it from those that are, and runs it until its first row can come.

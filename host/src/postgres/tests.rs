@@ -4,7 +4,7 @@ use super::{
     bindings::postgres::{DbError, DbValue, Interval, QueryError, RangeBoundKind},
     *,
 };
-use crate::{manifest::Manifest, outbound::AllowedHosts, variables::Variables};
+use crate::allowed_hosts::AllowedHosts;
 use harness::Postgres as Server;
 use std::{
     fmt::Debug,
@@ -17,17 +17,11 @@ fn started(start: impl FnOnce() -> Server) -> Server {
 }
 
 fn servers(allowed: &str) -> Servers {
-    let manifest = Manifest::parse(
-        "spin_manifest_version = 2\n[application]\nname = 'app'\n[[trigger.http]]\nroute = '/...'\n\
-         component = 'c'\n[component.c]\nsource = 'c.wasm'",
-        ".".into(),
-    );
-    let variables = Variables::resolve(&manifest.unwrap(), &Default::default()).unwrap();
-    Servers::new(Arc::new(AllowedHosts::resolve(&[allowed.to_owned()], &variables).unwrap()))
+    Servers::new(AllowedHosts::only(allowed))
 }
 
 async fn open(servers: &Servers, address: &str) -> Connection {
-    Connection(servers.open(address, None).await.unwrap())
+    Connection(Session::open(servers, address, None).await.unwrap())
 }
 
 async fn rows(connection: &Connection, statement: &str) -> Result<Vec<Row>, Error> {
@@ -247,7 +241,7 @@ async fn both_forms_of_an_address_lead_there_and_only_where_the_manifest_allows(
         (format!("postgres://u@{host}/d"), server.endpoint()),
         (server.url().replace("127.0.0.1", "sesame@127.0.0.1"), "*://*:*".to_owned()),
     ] {
-        let refused = servers(&manifest).open(&address, None).await;
+        let refused = Session::open(&servers(&manifest), &address, None).await;
         match &refused {
             Err(Error::ConnectionFailed(reason)) => {
                 assert!(reason.contains("is not permitted"), "{address}: {reason}");
@@ -276,7 +270,7 @@ async fn whoever_cannot_connect_is_told_why_without_the_password() {
         ("host=/tmp user=u password=sesame".to_owned(), "Unix"),
         (format!("postgres://u:sesame@{}/d", harness::unused_address()), "refused"),
     ] {
-        match anywhere.open(&address, None).await {
+        match Session::open(&anywhere, &address, None).await {
             Err(Error::ConnectionFailed(reason)) => {
                 assert!(reason.contains(said) && !reason.contains("sesame"), "{address}: {reason}");
             }
@@ -329,7 +323,7 @@ async fn over_tls_the_authority_and_the_name_are_checked() {
     for (refused, said) in [
         (open_trusting(&anywhere, &authority(&other), &url).await, "certificate"),
         (open_trusting(&anywhere, &authority(&server), &misnamed).await, "not valid for name"),
-        (anywhere.open(&url, None).await.map(|_| String::new()), "certificate"),
+        (Session::open(&anywhere, &url, None).await.map(|_| String::new()), "certificate"),
         (
             open_trusting(&anywhere, &authority(&server), &format!("{url}?sslmode=disable")).await,
             "no encryption",
@@ -617,7 +611,8 @@ async fn a_server_that_hangs_holds_up_nobody_once_it_goes_on() {
     assert!(outcomes.iter().all(Option::is_none), "{outcomes:?}");
     assert!(start.elapsed() < PATIENCE * 5, "{:?}", start.elapsed());
     // Who has more patience hears of it in the end.
-    let refused = watched.guests.open(&format!("{}&connect_timeout=1", watched.address), None).await;
+    let refused =
+        Session::open(&watched.guests, &format!("{}&connect_timeout=1", watched.address), None).await;
     match refused {
         Err(Error::ConnectionFailed(reason)) => assert!(reason.ends_with("within 1 s"), "{reason}"),
         other => panic!("{other:?}"),
@@ -650,6 +645,6 @@ async fn after_a_restart_the_first_statement_goes_to_a_connection_that_lives() {
     assert!(rows(&used, "SELECT 1").await.is_err());
 
     tokio::task::block_in_place(|| server.kill());
-    let refused = watched.guests.open(&watched.address, None).await;
+    let refused = Session::open(&watched.guests, &watched.address, None).await;
     assert!(matches!(&refused, Err(Error::ConnectionFailed(_))), "{refused:?}");
 }

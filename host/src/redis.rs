@@ -92,11 +92,8 @@ impl Flat {
             Value::BulkString(bytes) => RedisResult::Binary(bytes),
             Value::SimpleString(text) => RedisResult::Status(text),
             Value::Okay => RedisResult::Status("OK".to_owned()),
-            Value::Double(number) => RedisResult::Binary(number.to_string().into_bytes()),
-            Value::Boolean(truth) => RedisResult::Int64(truth.into()),
-            Value::Array(values) | Value::Set(values) => {
-                return values.into_iter().try_for_each(|value| self.append(value));
-            }
+            Value::Array(values) => return values.into_iter().try_for_each(|value| self.append(value)),
+            // Of the newer protocol, which the connection does not speak.
             _ => return Err("a reply of this type is not supported".into()),
         };
         self.0.push(result);

@@ -5,8 +5,9 @@
 //! second without one.
 
 use crate::{
+    allowed_hosts::AllowedHosts,
     manifest::Manifest,
-    outbound::{AllowedHosts, OutboundHttp},
+    outbound_http::{self, OutboundHttp, OutboundHttpView},
     postgres::{self, Postgres},
     redis::{self, Redis},
     sqlite::{self, Database, Sqlite},
@@ -24,24 +25,17 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 use wasmtime::{
-    AsContextMut, Cache, CacheConfig, Config, Engine, Store, StoreContextMut, StoreLimits,
-    StoreLimitsBuilder,
-    component::{Accessor, Component, GuestTaskId, HasData, Linker, Resource, ResourceTable},
+    Cache, CacheConfig, Config, Engine, Store, StoreContextMut, StoreLimits, StoreLimitsBuilder,
+    component::{Component, GuestTaskId, Linker, ResourceTable},
 };
-use wasmtime_wasi::{TrappableError, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
-    WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
     handler::{
         HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState,
         WorkerStatus,
     },
-    p3::{
-        Request, Response,
-        bindings::{
-            ServicePre,
-            http::{client, types::ErrorCode},
-        },
-    },
+    p3::bindings::ServicePre,
 };
 
 /// Requests that an instance serves before it is dropped, as with Spin.
@@ -64,7 +58,7 @@ pub(crate) struct State {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: OutboundHttp,
+    outbound_http: OutboundHttp,
     postgres: Postgres,
     redis: Redis,
     sqlite: Sqlite,
@@ -81,7 +75,13 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView { hooks: &mut self.outbound_http, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+impl OutboundHttpView for State {
+    fn outbound_http(&mut self) -> &mut OutboundHttp {
+        &mut self.outbound_http
     }
 }
 
@@ -170,14 +170,10 @@ impl Application {
             table: ResourceTable::new(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            outbound: OutboundHttp::new(Arc::clone(&self.shared.allowed_hosts)),
+            outbound_http: OutboundHttp::new(Arc::clone(&self.shared.allowed_hosts), requests.clone()),
             postgres: Postgres::new(Arc::clone(&self.postgres), requests.clone()),
             redis: Redis::new(Arc::clone(&self.shared.allowed_hosts), requests.clone()),
-            sqlite: Sqlite {
-                database: self.shared.database.clone(),
-                table: ResourceTable::new(),
-                requests: requests.clone(),
-            },
+            sqlite: Sqlite::new(self.shared.database.clone(), requests.clone()),
             variables: Arc::clone(&self.shared.variables),
             requests,
             limits: StoreLimitsBuilder::new().memory_size(MAX_MEMORY).build(),
@@ -212,38 +208,12 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    // In place of what the line above has put there.
-    linker.allow_shadowing(true);
-    client::add_to_linker::<_, Client>(&mut linker, State::http)?;
-    linker.allow_shadowing(false);
+    outbound_http::add_to_linker(&mut linker)?;
     postgres::add_to_linker(&mut linker, |state: &mut State| &mut state.postgres)?;
     redis::add_to_linker(&mut linker, |state: &mut State| &mut state.redis)?;
     sqlite::add_to_linker(&mut linker, |state: &mut State| &mut state.sqlite)?;
     variables::add_to_linker(&mut linker, |state: &mut State| &state.variables)?;
     Ok(linker)
-}
-
-/// Outbound HTTP that knows for which request it is.
-struct Client;
-
-impl HasData for Client {
-    type Data<'a> = WasiHttpCtxView<'a>;
-}
-
-impl client::HostWithStore<State> for Client {
-    async fn send(
-        accessor: &Accessor<State, Self>,
-        request: Resource<Request>,
-    ) -> Result<Resource<Response>, TrappableError<ErrorCode>> {
-        accessor.with(|mut access| {
-            let requests = access.data_mut().requests.clone();
-            let caller = requests.caller(access.as_context_mut());
-            access.data_mut().outbound.caller = caller;
-        });
-        // Nobody else comes in between: the first thing that this does is to ask the outbound hook.
-        <WasiHttp as client::HostWithStore<State>>::send(&accessor.with_getter(|state| state.http()), request)
-            .await
-    }
 }
 
 impl HandlerState for Application {

@@ -5,13 +5,15 @@
 //! default SQLite database. Each capability is a module: what it is, its interface's functions, and how
 //! it is configured.
 
+mod allowed_hosts;
 mod application;
 mod arguments;
 mod client_stream;
 mod framing;
 mod headers;
 mod manifest;
-mod outbound;
+mod masked_path;
+mod outbound_http;
 mod postgres;
 mod redis;
 mod request_body;

@@ -1,28 +1,26 @@
 //! PostgreSQL: `spin:postgres` over `tokio-postgres`, and where it may connect to.
 //!
-//! As with Spin, an `open` is one of at most 64 pooled connections to its address, and values, errors and
-//! addresses are the same in every case. Unlike Spin,
+//! As with Spin, a connection is one of at most 64 pooled ones to its address, nothing that a guest leaves behind
+//! in its session is cleared, and values, errors and addresses are the same in every case. Unlike Spin,
 //!
+//! - only the types that the component uses are there; the others are refused with a clear error;
 //! - statements stay prepared on their connection, so that a repeated one is one round trip;
-//! - taking a connection from the pool is no round trip: what a guest left behind in its session is
-//!   cleared when it gives the connection back, and an open transaction with it;
 //! - a connection on which a guest has given up in the middle of a statement is closed, and the statement
 //!   cancelled: a server that hangs holds up nobody once it goes on;
-//! - `hostaddr`, and what `build` opens, have to be in `allowed_outbound_hosts`, too;
+//! - `hostaddr` has to be in `allowed_outbound_hosts`, too;
 //! - nothing waits for ever to connect.
 
 #![allow(clippy::result_large_err, reason = "the interface's error holds all that PostgreSQL says")]
 
-mod numeric;
+mod bindings;
 mod pool;
-mod range;
 mod session;
 mod values;
 
-use crate::telemetry::{Requests, Span};
+use crate::telemetry::Requests;
 use bindings::postgres::{
-    Column, Error, Host, HostConnection, HostConnectionBuilder, HostConnectionBuilderWithStore,
-    HostConnectionWithStore, ParameterValue, Row, RowSet,
+    self as interface, Column, Error, Host, HostConnection, HostConnectionBuilder,
+    HostConnectionBuilderWithStore, HostConnectionWithStore, ParameterValue, Row,
 };
 use pool::Authority;
 pub(crate) use pool::Servers;
@@ -41,89 +39,40 @@ use wasmtime::{
     },
 };
 
-mod bindings {
-    //! What `wit/` says, as Rust traits.
-    #![allow(clippy::all, clippy::pedantic, reason = "generated")]
-
-    wasmtime::component::bindgen!({
-        path: "../wit",
-        world: "uses-postgres",
-        with: {
-            "spin:postgres/postgres.connection": super::Connection,
-            "spin:postgres/postgres.connection-builder": super::ConnectionBuilder,
-        },
-        imports: {
-            "spin:postgres/postgres.[constructor]connection-builder": trappable,
-            "spin:postgres/postgres.[method]connection-builder.build": async | exact,
-            "spin:postgres/postgres.[static]connection.open": async | exact,
-            "spin:postgres/postgres.[method]connection.query": async | exact,
-            "spin:postgres/postgres.[method]connection.execute": async | exact,
-        },
-        require_store_data_send: true,
-    });
-
-    pub(crate) use spin::postgres::postgres;
-}
-
-/// Most bytes of a result, as with Spin: a guest's mistake shall not fill the host's memory.
+/// Most bytes of a row, as with Spin: a guest's mistake must not fill the host's memory.
 const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
 
 /// Bytes of rows that are handed to the guest at a time.
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// A guest's connection. Cheap to clone; the last one gives it back.
-#[expect(unreachable_pub, reason = "the generated bindings export it again")]
 #[derive(Debug, Clone)]
-pub struct Connection(Arc<Session>);
+struct Connection(Arc<Session>);
 
 /// A guest's connection to be.
-#[expect(unreachable_pub, reason = "the generated bindings export it again")]
 #[derive(Debug, Clone)]
-pub struct ConnectionBuilder {
+struct ConnectionBuilder {
     address: String,
     authority: Option<Authority>,
 }
 
 impl Connection {
-    async fn query(&self, statement: &str, parameters: Vec<ParameterValue>) -> Result<RowSet, Error> {
-        let mut running = self.0.query(statement, &values::parameters(parameters)?).await?;
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = running.next().await {
-            let row = row?;
-            bytes += values::size(&row);
-            if bytes > MAX_RESULT_BYTES {
-                return Err(too_large());
-            }
-            rows.push(row);
-        }
-        Ok(RowSet { columns: running.columns(), rows })
-    }
-
     async fn start(
         &self,
         statement: &str,
         parameters: Vec<ParameterValue>,
     ) -> Result<(Vec<Column>, Batches, oneshot::Receiver<Outcome>), Error> {
-        let rows = self.0.query(statement, &values::parameters(parameters)?).await?;
-        let columns = rows.columns();
+        let (columns, rows) = self.0.query(statement, &values::parameters(parameters)?).await?;
         let (sender, outcome) = oneshot::channel();
         let mut batches = Batches { ready: Vec::new(), coming: Some((rows, sender)) };
         // Of most statements all is there as soon as anything is.
         std::future::poll_fn(|context| batches.poll_fill(context)).await;
         Ok((columns, batches, outcome))
     }
-
-    async fn execute(&self, statement: &str, parameters: Vec<ParameterValue>) -> Result<u64, Error> {
-        let parameters = values::parameters(parameters).map_err(|error| match error {
-            Error::BadParameter(reason) => Error::ValueConversionFailed(reason),
-            other => other,
-        })?;
-        self.0.execute(statement, &parameters).await
-    }
 }
 
 fn too_large() -> Error {
-    session::failed(format!("query result exceeds limit of {MAX_RESULT_BYTES} bytes"))
+    session::failed(format!("query result row exceeds limit of {MAX_RESULT_BYTES} bytes"))
 }
 
 /// How a statement ended.
@@ -222,27 +171,23 @@ impl HasData for PostgresData {
 impl Host for &mut Postgres {}
 
 impl Postgres {
-    async fn connect(
-        &mut self,
-        address: &str,
-        authority: Option<&Authority>,
-    ) -> Result<Resource<Connection>, Error> {
-        let session = self.servers.open(address, authority).await?;
-        self.keep(session)
-    }
-
-    fn keep(&mut self, session: Arc<Session>) -> Result<Resource<Connection>, Error> {
-        self.table
-            .push(Connection(session))
+    fn keep(&mut self, session: Arc<Session>) -> Result<Resource<interface::Connection>, Error> {
+        let kept = self.table.push(Connection(session));
+        kept.map(|kept| Resource::new_own(kept.rep()))
             .map_err(|_| Error::ConnectionFailed("too many connections".to_owned()))
     }
 
-    fn builder(&self, builder: &Resource<ConnectionBuilder>) -> Result<ConnectionBuilder, Error> {
-        self.table.get(builder).cloned().map_err(|_| no_longer_there())
+    fn builder(
+        &mut self,
+        builder: &Resource<interface::ConnectionBuilder>,
+    ) -> Result<&mut ConnectionBuilder, Error> {
+        let builder = Resource::new_borrow(builder.rep());
+        self.table.get_mut(&builder).map_err(|_| no_longer_there())
     }
 
-    fn connection(&self, connection: &Resource<Connection>) -> Result<Connection, Error> {
-        self.table.get(connection).cloned().map_err(|_| no_longer_there())
+    fn connection(&self, connection: &Resource<interface::Connection>) -> Result<Connection, Error> {
+        let connection = Resource::new_borrow(connection.rep());
+        self.table.get(&connection).cloned().map_err(|_| no_longer_there())
     }
 }
 
@@ -250,115 +195,62 @@ fn no_longer_there() -> Error {
     Error::ConnectionFailed("no connection found".to_owned())
 }
 
-// Functions that are not asynchronous hold up the whole instance until they return.
-
 impl HostConnectionBuilder for &mut Postgres {
-    fn new(&mut self, address: String) -> wasmtime::Result<Resource<ConnectionBuilder>> {
-        Ok(self.table.push(ConnectionBuilder { address, authority: None })?)
+    fn new(&mut self, address: String) -> wasmtime::Result<Resource<interface::ConnectionBuilder>> {
+        let builder = self.table.push(ConnectionBuilder { address, authority: None })?;
+        Ok(Resource::new_own(builder.rep()))
     }
 
     fn set_ca_root(
         &mut self,
-        builder: Resource<ConnectionBuilder>,
+        builder: Resource<interface::ConnectionBuilder>,
         certificate: String,
     ) -> Result<(), Error> {
         let authority = Authority::parse(&certificate)?;
-        let builder = self.table.get_mut(&builder).map_err(|_| no_longer_there())?;
-        builder.authority = Some(authority);
+        self.builder(&builder)?.authority = Some(authority);
         Ok(())
     }
 
-    async fn build(&mut self, builder: Resource<ConnectionBuilder>) -> Result<Resource<Connection>, Error> {
-        let ConnectionBuilder { address, authority } = self.builder(&builder)?;
-        self.connect(&address, authority.as_ref()).await
-    }
-
-    fn drop(&mut self, builder: Resource<ConnectionBuilder>) -> wasmtime::Result<()> {
-        self.table.delete(builder)?;
+    fn drop(&mut self, builder: Resource<interface::ConnectionBuilder>) -> wasmtime::Result<()> {
+        self.table.delete(Resource::<ConnectionBuilder>::new_own(builder.rep()))?;
         Ok(())
     }
 }
 
 impl HostConnection for &mut Postgres {
-    async fn open(&mut self, address: String) -> Result<Resource<Connection>, Error> {
-        self.connect(&address, None).await
-    }
-
-    async fn query(
-        &mut self,
-        connection: Resource<Connection>,
-        statement: String,
-        parameters: Vec<ParameterValue>,
-    ) -> Result<RowSet, Error> {
-        self.connection(&connection)?.query(&statement, parameters).await
-    }
-
-    async fn execute(
-        &mut self,
-        connection: Resource<Connection>,
-        statement: String,
-        parameters: Vec<ParameterValue>,
-    ) -> Result<u64, Error> {
-        self.connection(&connection)?.execute(&statement, parameters).await
-    }
-
-    fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
-        self.table.delete(connection)?;
+    fn drop(&mut self, connection: Resource<interface::Connection>) -> wasmtime::Result<()> {
+        self.table.delete(Resource::<Connection>::new_own(connection.rep()))?;
         Ok(())
-    }
-}
-
-impl PostgresData {
-    /// The connection on which a guest calls, and what is traced of the call.
-    fn call<T: Send + 'static>(
-        accessor: &Accessor<T, Self>,
-        connection: &Resource<Connection>,
-        statement: &str,
-    ) -> (Result<Connection, Error>, Span) {
-        accessor.with(|mut access| {
-            let postgres = access.get();
-            let (connection, requests) = (postgres.connection(connection), postgres.requests.clone());
-            (connection, requests.database(access.as_context_mut(), "postgresql", statement))
-        })
-    }
-
-    async fn connect<T>(
-        accessor: &Accessor<T, Self>,
-        address: &str,
-        authority: Option<&Authority>,
-    ) -> Result<Resource<Connection>, Error> {
-        let servers = accessor.with(|mut access| Arc::clone(&access.get().servers));
-        let session = servers.open(address, authority).await?;
-        accessor.with(|mut access| access.get().keep(session))
     }
 }
 
 impl<T: Send + 'static> HostConnectionBuilderWithStore<T> for PostgresData {
     async fn build_async(
         accessor: &Accessor<T, Self>,
-        builder: Resource<ConnectionBuilder>,
-    ) -> Result<Resource<Connection>, Error> {
-        let ConnectionBuilder { address, authority } =
-            accessor.with(|mut access| access.get().builder(&builder))?;
-        Self::connect(accessor, &address, authority.as_ref()).await
+        builder: Resource<interface::ConnectionBuilder>,
+    ) -> Result<Resource<interface::Connection>, Error> {
+        let (servers, builder) = accessor.with(|mut access| {
+            let postgres = access.get();
+            (Arc::clone(&postgres.servers), postgres.builder(&builder).cloned())
+        });
+        let ConnectionBuilder { address, authority } = builder?;
+        let session = Session::open(&servers, &address, authority.as_ref()).await?;
+        accessor.with(|mut access| access.get().keep(session))
     }
 }
 
 impl<T: Send + 'static> HostConnectionWithStore<T> for PostgresData {
-    async fn open_async(
-        accessor: &Accessor<T, Self>,
-        address: String,
-    ) -> Result<Resource<Connection>, Error> {
-        Self::connect(accessor, &address, None).await
-    }
-
     async fn query_async(
         accessor: &Accessor<T, Self>,
-        connection: Resource<Connection>,
+        connection: Resource<interface::Connection>,
         statement: String,
         parameters: Vec<ParameterValue>,
     ) -> Result<(Vec<Column>, StreamReader<Row>, FutureReader<Outcome>), Error> {
-        let (connection, mut span) = Self::call(accessor, &connection, &statement);
+        let (connection, mut span) = accessor.with(|mut access| {
+            let postgres = access.get();
+            let (connection, requests) = (postgres.connection(&connection), postgres.requests.clone());
+            (connection, requests.database(access.as_context_mut(), "postgresql", &statement))
+        });
         let started = connection?.start(&statement, parameters).await;
         if started.is_err() {
             span.failed("postgresql");
@@ -373,20 +265,6 @@ impl<T: Send + 'static> HostConnectionWithStore<T> for PostgresData {
                 Ok((columns, rows, FutureReader::new(&mut access, outcome)?))
             })
             .map_err(|error: wasmtime::Error| Error::Other(error.to_string()))
-    }
-
-    async fn execute_async(
-        accessor: &Accessor<T, Self>,
-        connection: Resource<Connection>,
-        statement: String,
-        parameters: Vec<ParameterValue>,
-    ) -> Result<u64, Error> {
-        let (connection, mut span) = Self::call(accessor, &connection, &statement);
-        let executed = connection?.execute(&statement, parameters).await;
-        if executed.is_err() {
-            span.failed("postgresql");
-        }
-        executed
     }
 }
 

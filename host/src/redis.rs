@@ -3,7 +3,7 @@
 //! As with Spin, each `open` is a TCP connection of its own, no command has a deadline, and a connection
 //! that broke stays broken: the guest sees to both.
 
-use crate::{outbound::AllowedHosts, telemetry::Requests};
+use crate::{allowed_hosts::AllowedHosts, telemetry::Requests};
 use ::redis::{
     AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, ParsingError, RedisError, Value,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
@@ -92,11 +92,8 @@ impl Flat {
             Value::BulkString(bytes) => RedisResult::Binary(bytes),
             Value::SimpleString(text) => RedisResult::Status(text),
             Value::Okay => RedisResult::Status("OK".to_owned()),
-            Value::Double(number) => RedisResult::Binary(number.to_string().into_bytes()),
-            Value::Boolean(truth) => RedisResult::Int64(truth.into()),
-            Value::Array(values) | Value::Set(values) => {
-                return values.into_iter().try_for_each(|value| self.append(value));
-            }
+            Value::Array(values) => return values.into_iter().try_for_each(|value| self.append(value)),
+            // Of the newer protocol, which the connection does not speak.
             _ => return Err("a reply of this type is not supported".into()),
         };
         self.0.push(result);
@@ -174,20 +171,9 @@ impl<T: Send + 'static> HostConnectionWithStore<T> for RedisData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{manifest::Manifest, variables::Variables};
-
-    fn only(entry: &str) -> Arc<AllowedHosts> {
-        let manifest = Manifest::parse(
-            "spin_manifest_version = 2\n[application]\nname = 'app'\n[[trigger.http]]\nroute = '/...'\n\
-             component = 'c'\n[component.c]\nsource = 'c.wasm'",
-            ".".into(),
-        );
-        let variables = Variables::resolve(&manifest.unwrap(), &Default::default()).unwrap();
-        Arc::new(AllowedHosts::resolve(&[entry.to_owned()], &variables).unwrap())
-    }
 
     async fn open(redis: &harness::Redis) -> Connection {
-        Connection::open(&redis.endpoint(), &only(&redis.endpoint())).await.unwrap()
+        Connection::open(&redis.endpoint(), &AllowedHosts::only(&redis.endpoint())).await.unwrap()
     }
 
     async fn run(
@@ -251,10 +237,12 @@ mod tests {
             ("no address".to_owned(), "*://*:*"),
             ("http://127.0.0.1:6379".to_owned(), "*://*:*"),
         ] {
-            let refused = Connection::open(&address, &only(allowed)).await;
+            let refused = Connection::open(&address, &AllowedHosts::only(allowed)).await;
             assert!(matches!(refused, Err(Error::InvalidAddress)), "{address}: {refused:?}");
         }
-        Connection::open(&format!("{}/3", redis.endpoint()), &only(&redis.endpoint())).await.unwrap();
+        Connection::open(&format!("{}/3", redis.endpoint()), &AllowedHosts::only(&redis.endpoint()))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -290,7 +278,7 @@ mod tests {
         run(&open(&redis).await, "PING", &[]).await.unwrap();
         redis.kill();
         assert!(matches!(
-            Connection::open(&redis.endpoint(), &only(&redis.endpoint())).await,
+            Connection::open(&redis.endpoint(), &AllowedHosts::only(&redis.endpoint())).await,
             Err(Error::Other(_))
         ));
     }
@@ -298,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn credentials_in_the_address_are_used() {
         let redis = harness::Redis::with_password("p@ss");
-        let allowed = only(&redis.endpoint());
+        let allowed = AllowedHosts::only(&redis.endpoint());
         let address = |password: &str| format!("redis://:{password}@{}", redis.address());
         let connection = Connection::open(&address("p%40ss"), &allowed).await.unwrap();
         run(&connection, "PING", &[]).await.unwrap();

@@ -5,6 +5,7 @@ use crate::{
     client_stream::{Arriving, ClientStream, RefusedHead},
     framing::{self, Refusal},
     headers,
+    masked_path::masked,
     request_body::RequestBody,
     shutdown::Shutdown,
     telemetry::Span,
@@ -70,9 +71,6 @@ const OTHER_DESCRIPTORS: usize = 256;
 
 /// How often the log says that there are too many connections, however often there are.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Most characters of a path that are logged.
-const MAX_LOGGED_PATH: usize = 256;
 
 /// What Spin answers by itself, for probes that know Spin.
 const SPIN_HEALTH: &str = "/.well-known/spin/health";
@@ -438,35 +436,9 @@ fn unavailable(detail: &'static str) -> Response<WasiBody> {
     response
 }
 
-/// A path for logs and traces: not longer than a log can bear, and without digits, plain or percent-encoded, for
-/// they may be a phone number or a code.
-pub(crate) fn masked(path: &str) -> String {
-    // Characters that still belong to a %XX.
-    let mut encoded = 0;
-    let masked = path.chars().take(MAX_LOGGED_PATH).map(|c| {
-        let masked = c.is_ascii_digit() || encoded > 0;
-        encoded = if c == '%' { 2 } else { encoded - i32::from(encoded > 0) };
-        if masked { '*' } else { c }
-    });
-    masked.chain((path.len() > MAX_LOGGED_PATH).then_some('…')).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_log_shows_no_number_of_a_path() {
-        assert_eq!(masked("/users/+14155550123"), "/users/+***********");
-        assert_eq!(masked("/users/+1-415-555-0123"), "/users/+*-***-***-****");
-        assert_eq!(masked("/users/%2B%31%34x/generate-otp"), "/users/%**%**%**x/generate-otp");
-    }
-
-    #[test]
-    fn a_path_fills_no_log() {
-        assert_eq!(masked(&"/x".repeat(128)), "/x".repeat(128));
-        assert_eq!(masked(&"/x".repeat(8000)), "/x".repeat(128) + "…");
-    }
 
     #[test]
     fn connections_leave_file_descriptors_for_others() {

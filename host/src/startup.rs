@@ -1,10 +1,10 @@
 //! From arguments to a running server, and what is said on the way.
 
 use crate::{
+    allowed_hosts::AllowedHosts,
     application::{Application, Shared},
     arguments::Arguments,
     manifest::Manifest,
-    outbound::AllowedHosts,
     server,
     shutdown::Shutdown,
     sqlite::Database,

@@ -10,7 +10,7 @@
 //! the request that it is made for ([`Requests`]); and no span holds a digit of a path, a statement or an
 //! argument, for there may be a phone number in it.
 
-use crate::server::masked;
+use crate::masked_path::masked;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use opentelemetry::{
     Context, KeyValue, Value,

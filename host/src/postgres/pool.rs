@@ -1,7 +1,7 @@
 //! A pool of connections to each server that the component names.
 
-use super::{bindings::postgres::Error, session::Session};
-use crate::outbound::AllowedHosts;
+use super::bindings::postgres::Error;
+use crate::allowed_hosts::AllowedHosts;
 use deadpool_postgres::{
     Client, Manager, ManagerConfig, Pool, PoolError, QueueMode, RecyclingMethod, Runtime, TimeoutType,
 };
@@ -60,18 +60,12 @@ impl Servers {
         Self { allowed, known: Mutex::default(), authorities: OnceLock::new() }
     }
 
-    /// A connection to the address: one that is there, if possible.
-    pub(super) async fn open(
-        &self,
-        address: &str,
-        authority: Option<&Authority>,
-    ) -> Result<Arc<Session>, Error> {
-        let server = match self.known(address, authority) {
-            Some(server) => server,
-            None => self.know(address, authority)?,
-        };
-        let client = server.connect().await?;
-        Ok(Session::new(server, client))
+    /// The server at the address, if the component may connect to it.
+    pub(super) fn at(&self, address: &str, authority: Option<&Authority>) -> Result<Arc<Server>, Error> {
+        match self.known(address, authority) {
+            Some(server) => Ok(server),
+            None => self.know(address, authority),
+        }
     }
 
     fn known(&self, address: &str, authority: Option<&Authority>) -> Option<Arc<Server>> {

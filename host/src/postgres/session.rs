@@ -2,7 +2,7 @@
 
 use super::{
     bindings::postgres::{Column, DbError, Error, QueryError, Row},
-    pool::Server,
+    pool::{Authority, Server, Servers},
     values::{self, Parameter},
 };
 use deadpool_postgres::Client;
@@ -12,7 +12,6 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 use tokio::runtime::Handle;
 use tokio_postgres::{RowStream, Statement, error::SqlState, types::ToSql};
@@ -20,13 +19,6 @@ use tokio_postgres::{RowStream, Statement, error::SqlState, types::ToSql};
 /// Most statements that are kept prepared on a connection: more are only made by a guest that writes its
 /// parameters into them.
 const STATEMENTS: usize = 256;
-
-/// How long clearing a session may take.
-const CLEAR_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Undoes what a guest may have left behind, except for prepared statements.
-const CLEAR: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 /// A connection in a guest's hands. When the last of its statements and handles is gone, it goes back to
 /// the pool, or is closed if nobody knows what is still to come on it.
@@ -48,27 +40,30 @@ struct Past {
     abandoned: Option<u64>,
     /// Something has been executed, and a transaction may be open: no other connection can take its place.
     executed: bool,
-    /// A statement may have changed more than data.
-    changed: bool,
-}
-
-impl Past {
-    fn executes(&mut self, statement: &str) {
-        self.executed = true;
-        self.changed |= !changes_only_data(statement);
-    }
 }
 
 impl Session {
-    pub(super) fn new(server: Arc<Server>, client: Client) -> Arc<Self> {
-        Arc::new(Self { server, client: Mutex::new(Some(Arc::new(client))), past: Mutex::default() })
+    /// A connection to the address: one that is there, if possible.
+    pub(super) async fn open(
+        servers: &Servers,
+        address: &str,
+        authority: Option<&Authority>,
+    ) -> Result<Arc<Self>, Error> {
+        let server = servers.at(address, authority)?;
+        let client = Mutex::new(Some(Arc::new(server.connect().await?)));
+        Ok(Arc::new(Self { server, client, past: Mutex::default() }))
     }
 
-    /// Prepares a statement, or takes it from those that are, and runs it until its first row can come.
-    pub(super) async fn query(self: &Arc<Self>, text: &str, parameters: &[Parameter]) -> Result<Rows, Error> {
+    /// Prepares a statement, or takes it from those that are, and runs it until its first row can come. Its columns
+    /// are known even if there is no row.
+    pub(super) async fn query(
+        self: &Arc<Self>,
+        text: &str,
+        parameters: &[Parameter],
+    ) -> Result<(Vec<Column>, Rows), Error> {
         let mut running = Running::new(self)?;
         match self.start(&mut running.client, text, parameters).await {
-            Ok((statement, rows)) => Ok(Rows { rows: Box::pin(rows), statement, running }),
+            Ok((columns, rows)) => Ok((columns, Rows { rows: Box::pin(rows), running })),
             Err(error) => {
                 running.ended();
                 Err(error)
@@ -76,25 +71,12 @@ impl Session {
         }
     }
 
-    /// Runs a statement to its end, and tells how many rows it has changed.
-    pub(super) async fn execute(
-        self: &Arc<Self>,
-        text: &str,
-        parameters: &[Parameter],
-    ) -> Result<u64, Error> {
-        let mut running = self.query(text, parameters).await?;
-        while let Some(row) = std::future::poll_fn(|context| running.poll_unread(context)).await {
-            row?;
-        }
-        Ok(running.rows.rows_affected().unwrap_or_default())
-    }
-
     async fn start(
         &self,
         client: &mut Arc<Client>,
         text: &str,
         parameters: &[Parameter],
-    ) -> Result<(Statement, RowStream), Error> {
+    ) -> Result<(Vec<Column>, RowStream), Error> {
         // As long as nothing has been executed on it, another one can take its place.
         let fresh = !self.past().executed;
         if fresh && client.is_closed() {
@@ -108,17 +90,19 @@ impl Session {
             prepared => prepared,
         };
         let statement = statement.map_err(|error| query_failed(&error))?;
-        self.past().executes(text);
+        let columns = values::columns(statement.columns())?;
+        self.past().executed = true;
         match execute(client, &statement, parameters).await {
-            Ok(rows) => Ok((statement, rows)),
+            Ok(rows) => Ok((columns, rows)),
             Err(error) if is_outdated(&error) => {
                 // A table has another shape since, or a guest has deallocated it: it was not executed.
                 client.statement_cache.remove(text, &[]);
                 let Ok(statement) = prepare(client, text).await else {
                     return Err(query_failed(&error));
                 };
+                let columns = values::columns(statement.columns())?;
                 let rows = execute(client, &statement, parameters).await;
-                rows.map(|rows| (statement, rows)).map_err(|error| query_failed(&error))
+                rows.map(|rows| (columns, rows)).map_err(|error| query_failed(&error))
             }
             Err(error) => Err(query_failed(&error)),
         }
@@ -144,28 +128,19 @@ impl Drop for Session {
         let Some(client) = self.client().take().and_then(Arc::into_inner) else {
             return;
         };
-        let past = self.past();
-        let (abandoned, changed) = (past.abandoned.is_some(), past.changed);
-        drop(past);
-        if client.is_closed() {
-            drop(Client::take(client));
-        } else if !abandoned && !changed {
-            drop(client);
-        } else if let Ok(runtime) = Handle::try_current() {
-            let server = Arc::clone(&self.server);
-            // It keeps its place in the pool meanwhile: the server shall not have more of them than that.
-            runtime.spawn(async move {
-                if abandoned {
+        if self.past().abandoned.is_none() && !client.is_closed() {
+            return;
+        }
+        let server = Arc::clone(&self.server);
+        match Handle::try_current() {
+            Ok(runtime) if !client.is_closed() => {
+                // It keeps its place in the pool meanwhile: the server must not have more of them than that.
+                runtime.spawn(async move {
                     server.cancel(client.cancel_token()).await;
-                } else if let Ok(Ok(_)) =
-                    tokio::time::timeout(CLEAR_TIMEOUT, client.simple_query(CLEAR)).await
-                {
-                    return;
-                }
-                drop(Client::take(client));
-            });
-        } else {
-            drop(Client::take(client));
+                    drop(Client::take(client));
+                });
+            }
+            _ => drop(Client::take(client)),
         }
     }
 }
@@ -203,31 +178,6 @@ fn is_outdated(error: &tokio_postgres::Error) -> bool {
         SqlState::FEATURE_NOT_SUPPORTED => error.routine() == Some("RevalidateCachedQuery"),
         _ => false,
     })
-}
-
-/// Whether a statement leaves nothing behind in its session, as most do. What a function does in one that
-/// looks harmless is seen by its name only.
-pub(super) fn changes_only_data(statement: &str) -> bool {
-    let mut rest = statement;
-    loop {
-        rest = rest.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(');
-        let Some(comment) = rest.strip_prefix("--") else {
-            break;
-        };
-        rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
-    }
-    let is_one_of = |word: &str, others: &[&str]| others.iter().any(|other| word.eq_ignore_ascii_case(other));
-    let starts_with = |word: &str, start: &str| {
-        word.get(..start.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(start))
-    };
-    let mut words = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-    let verbs = ["select", "insert", "update", "delete", "with", "merge", "values"];
-    words.next().is_some_and(|verb| is_one_of(verb, &verbs))
-        && !words.any(|word| {
-            is_one_of(word, &["set_config", "temp", "temporary", "pg_temp"])
-                || starts_with(word, "pg_advisory_")
-                || starts_with(word, "pg_try_advisory_")
-        })
 }
 
 /// A statement between its start and its end.
@@ -272,7 +222,6 @@ impl Drop for Running {
 /// The rows of a statement as they come.
 pub(super) struct Rows {
     rows: Pin<Box<RowStream>>,
-    statement: Statement,
     running: Running,
 }
 
@@ -283,27 +232,15 @@ impl fmt::Debug for Rows {
 }
 
 impl Rows {
-    /// Their columns, known even if there is no row.
-    pub(super) fn columns(&self) -> Vec<Column> {
-        values::columns(self.statement.columns())
-    }
-
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Row, Error>>> {
-        let row = std::task::ready!(self.poll_unread(context));
-        let read = |row| values::row(&row).map_err(|error| failed(format!("{error:?}")));
-        Poll::Ready(row.map(|row| row.and_then(read)))
-    }
-
-    fn poll_unread(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<tokio_postgres::Row, Error>>> {
         let row = std::task::ready!(self.rows.as_mut().poll_next(context));
         if !matches!(row, Some(Ok(_))) {
             self.running.ended();
         }
-        Poll::Ready(row.map(|row| row.map_err(|error| query_failed(&error))))
-    }
-
-    pub(super) async fn next(&mut self) -> Option<Result<Row, Error>> {
-        std::future::poll_fn(|context| self.poll_next(context)).await
+        Poll::Ready(row.map(|row| {
+            let row = row.map_err(|error| query_failed(&error))?;
+            values::row(&row).map_err(|error| failed(format!("{error:?}")))
+        }))
     }
 }
 

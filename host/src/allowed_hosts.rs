@@ -1,12 +1,8 @@
-//! Outbound networking: `allowed_outbound_hosts`, and outbound HTTP through it.
+//! `allowed_outbound_hosts`: where the component may connect to.
 
-use crate::{telemetry::Span, variables::Variables};
+use crate::variables::Variables;
 use anyhow::{Context, Result, bail};
-use http_body_util::BodyExt;
-use opentelemetry::trace::SpanContext;
-use std::sync::Arc;
 use url::Host;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// What the component may call, by scheme, host and port.
 #[derive(Debug, Default)]
@@ -138,63 +134,17 @@ fn well_known_port(scheme: &str) -> Option<u16> {
     })
 }
 
-/// Outbound HTTP of an instance: only where it is allowed to.
-#[derive(Debug)]
-pub(crate) struct OutboundHttp {
-    allowed: Arc<AllowedHosts>,
-    /// For which request the next call is made, if that is traced.
-    pub(crate) caller: Option<SpanContext>,
-}
-
-impl OutboundHttp {
-    pub(crate) fn new(allowed: Arc<AllowedHosts>) -> Self {
-        Self { allowed, caller: None }
-    }
-
-    fn allows(&self, uri: &http::Uri) -> bool {
-        match (uri.scheme_str(), uri.host()) {
-            (Some(scheme), Some(host)) => self.allowed.allow(scheme, host, uri.port_u16()),
-            _ => false,
-        }
-    }
-}
-
-type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
-
-impl WasiHttpHooks for OutboundHttp {
-    fn send_request(
-        &mut self,
-        mut request: http::Request<WasiBody>,
-        options: Option<RequestOptions>,
-        _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        let allowed = self.allows(request.uri());
-        let mut span = Span::of_outbound(&mut request, self.caller.take());
-        Box::new(async move {
-            if !allowed {
-                span.failed("denied");
-                tracing::warn!(
-                    host = request.uri().host(),
-                    "outbound request refused; add it to allowed_outbound_hosts in spin.toml"
-                );
-                return Err(Error::HttpRequestDenied);
-            }
-            let sent = wasmtime_wasi_http::default_send_request(request, options).await;
-            match &sent {
-                Ok((response, _)) => span.answered(response.status(), 400),
-                Err(_) => span.failed("no_answer"),
-            }
-            let (response, io) = sent?;
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(io) as Box<_>))
-        })
+#[cfg(test)]
+impl AllowedHosts {
+    /// For tests of what connects somewhere.
+    pub(crate) fn only(entry: &str) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self(vec![Allowed::parse(entry).unwrap()]))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::Empty;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn allowed(entries: &[&str]) -> AllowedHosts {
         AllowedHosts(entries.iter().map(|entry| Allowed::parse(entry).unwrap()).collect())
@@ -239,31 +189,5 @@ mod tests {
         ] {
             assert!(Allowed::parse(entry).is_err(), "{entry}");
         }
-    }
-
-    async fn send(hooks: &mut OutboundHttp, uri: String) -> Sent {
-        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let request = http::Request::builder().uri(uri).body(body).unwrap();
-        Box::into_pin(hooks.send_request(request, None, Box::new(async { Ok(()) }))).await
-    }
-
-    #[tokio::test]
-    async fn a_request_goes_out_only_where_it_is_allowed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let uri = format!("http://127.0.0.1:{port}/");
-
-        let mut denied = OutboundHttp::new(Arc::default());
-        assert!(matches!(send(&mut denied, uri.clone()).await, Err(Error::HttpRequestDenied)));
-
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-        });
-        let mut open = OutboundHttp::new(Arc::new(allowed(&[&format!("http://127.0.0.1:{port}")])));
-        let (response, io) = send(&mut open, uri).await.unwrap();
-        tokio::spawn(Box::into_pin(io));
-        assert_eq!(response.status(), 204);
     }
 }

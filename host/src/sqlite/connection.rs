@@ -1,0 +1,297 @@
+//! A connection to the file: what is set on it, what a statement does to it, and how one is run.
+
+use super::bindings::sqlite::{Error, RowResult, Value};
+use rusqlite::{
+    CachedStatement, ErrorCode,
+    hooks::{AuthAction, AuthContext, Authorization},
+    types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
+};
+use std::{
+    collections::BTreeMap,
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Most bytes of a result, as with Spin: a guest's mistake must not fill the host's memory.
+const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
+
+/// Statements that stay prepared on a connection: more than a component has. SQLite's wrapper keeps 16.
+const PREPARED: usize = 128;
+
+/// Functions that tell of the statement before on the same connection, which may be another guest's.
+const OF_THE_CONNECTION: [&str; 3] = ["changes", "last_insert_rowid", "total_changes"];
+
+/// What a guest has set on its connection, by name. Connections with the same settings are alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    /// These and one more.
+    pub(super) fn with(&self, (name, value): &(String, String)) -> Self {
+        let mut settings = self.clone();
+        settings.0.insert(name.clone(), value.clone());
+        settings
+    }
+}
+
+/// What a statement does to its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing: it reads or changes what is in the file.
+    None,
+    /// It sets something that is known to be the connection's and nothing else's.
+    Setting((String, String)),
+    /// It begins or ends a transaction.
+    Transaction,
+    /// It makes a difference that only its guest must see: a temporary table, another setting.
+    Own,
+}
+
+/// What is known of a statement once it was compiled.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) effect: Effect,
+    pub(super) writes: bool,
+}
+
+/// A file, whatever its name has become.
+type FileId = (u64, u64);
+
+pub(super) fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    sqlite: rusqlite::Connection,
+    settings: Settings,
+    /// How long it waits for the locks of other processes, as SQLite's default or the guest has it.
+    patience: Duration,
+    file: Option<FileId>,
+    /// What the statement does that is being compiled.
+    effect: Arc<Mutex<Effect>>,
+}
+
+/// Names of the columns, and the rows.
+pub(super) type Rows = (Vec<String>, Vec<RowResult>);
+
+/// Why there are none.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) cause: Cause,
+}
+
+/// What a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Statement,
+    /// Another process holds a lock. Nothing has happened.
+    Lock,
+    /// The file is damaged, full, gone or not to be written.
+    File,
+}
+
+impl Connection {
+    /// Opens the file with SQLite's own defaults, and these settings.
+    pub(super) fn open(path: &Path, settings: &Settings) -> Result<Self, Failure> {
+        Self::try_open(path, settings).map_err(Failure::from)
+    }
+
+    fn try_open(path: &Path, settings: &Settings) -> rusqlite::Result<Self> {
+        let sqlite = rusqlite::Connection::open(path)?;
+        sqlite.set_prepared_statement_cache_capacity(PREPARED);
+        let effect = Arc::new(Mutex::new(Effect::None));
+        let noted = Arc::clone(&effect);
+        sqlite.authorizer(Some(move |context: AuthContext<'_>| authorize(&context, &noted)))?;
+        for (name, value) in &settings.0 {
+            sqlite.pragma_update(None, name, value)?;
+        }
+        let file = std::fs::metadata(path).ok().as_ref().map(file_id);
+        let mut connection =
+            Self { sqlite, settings: settings.clone(), patience: Duration::ZERO, file, effect };
+        connection.patience = connection.busy_timeout()?;
+        Ok(connection)
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether it is to this file.
+    pub(super) fn is_to(&self, file: FileId) -> bool {
+        self.file == Some(file)
+    }
+
+    /// Whether no transaction is open.
+    pub(super) fn is_free(&self) -> bool {
+        self.sqlite.is_autocommit()
+    }
+
+    /// Compiles a statement to know what it does.
+    pub(super) fn kind(&self, statement: &str) -> Result<Kind, Failure> {
+        *self.effect() = Effect::None;
+        // Not from the cache: the effect is noted only while SQLite compiles.
+        let prepared = self.sqlite.prepare(statement)?;
+        Ok(Kind { effect: self.effect().clone(), writes: !prepared.readonly() })
+    }
+
+    /// Runs a statement to its end, and waits for locks as the guest wants it.
+    pub(super) fn run(
+        &mut self,
+        statement: &str,
+        parameters: &[Value],
+        effect: &Effect,
+    ) -> Result<Rows, Failure> {
+        let rows = collect(&mut self.sqlite.prepare_cached(statement)?, parameters)?;
+        if let Effect::Setting(setting) = effect {
+            self.settings = self.settings.with(setting);
+            self.patience = self.busy_timeout()?;
+        }
+        Ok(rows)
+    }
+
+    /// Runs a statement to its end, and waits for nothing.
+    pub(super) fn run_at_once(&mut self, statement: &str, parameters: &[Value]) -> Result<Rows, Failure> {
+        self.sqlite.busy_timeout(Duration::ZERO)?;
+        let rows = self.run(statement, parameters, &Effect::None);
+        self.sqlite.busy_timeout(self.patience)?;
+        rows
+    }
+
+    fn busy_timeout(&self) -> rusqlite::Result<Duration> {
+        let millis: u32 = self.sqlite.pragma_query_value(None, "busy_timeout", |row| row.get(0))?;
+        Ok(Duration::from_millis(millis.into()))
+    }
+
+    fn effect(&self) -> std::sync::MutexGuard<'_, Effect> {
+        self.effect.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asked by SQLite for each part of a statement that it compiles.
+fn authorize(context: &AuthContext<'_>, noted: &Mutex<Effect>) -> Authorization {
+    let effect = match context.action {
+        AuthAction::Attach { filename } if !matches!(filename, "" | ":memory:") => {
+            return Authorization::Deny;
+        }
+        AuthAction::Function { function_name }
+            if context.accessor.is_none()
+                && OF_THE_CONNECTION.iter().any(|name| name.eq_ignore_ascii_case(function_name)) =>
+        {
+            return Authorization::Deny;
+        }
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            pragma(pragma_name, pragma_value, context.database_name)
+        }
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Effect::Transaction,
+        AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. }
+        | AuthAction::DropTempIndex { .. }
+        | AuthAction::DropTempTable { .. }
+        | AuthAction::DropTempTrigger { .. }
+        | AuthAction::DropTempView { .. }
+        | AuthAction::Attach { .. }
+        | AuthAction::Detach { .. }
+        | AuthAction::Unknown { .. } => Effect::Own,
+        _ => Effect::None,
+    };
+    if effect != Effect::None {
+        *noted.lock().unwrap_or_else(PoisonError::into_inner) = effect;
+    }
+    Authorization::Allow
+}
+
+fn pragma(name: &str, value: Option<&str>, database: Option<&str>) -> Effect {
+    let name = name.to_ascii_lowercase();
+    match (name.as_str(), value) {
+        ("busy_timeout" | "synchronous", Some(value)) if database.is_none() => {
+            Effect::Setting((name, value.to_ascii_lowercase()))
+        }
+        // Of the file, and so of all its connections.
+        ("user_version", _) | ("journal_mode" | "synchronous", None) => Effect::None,
+        ("journal_mode", Some(mode)) if mode.eq_ignore_ascii_case("wal") => Effect::None,
+        _ => Effect::Own,
+    }
+}
+
+fn collect(statement: &mut CachedStatement<'_>, parameters: &[Value]) -> Result<Rows, Failure> {
+    let columns: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+    let mut collected = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let values =
+            (0..columns.len()).map(|column| row.get(column)).collect::<rusqlite::Result<Vec<Value>>>()?;
+        bytes += values.iter().map(size).sum::<usize>();
+        if bytes > MAX_RESULT_BYTES {
+            let error = Error::Io(format!("query result exceeds limit of {MAX_RESULT_BYTES} bytes"));
+            return Err(Failure { error, cause: Cause::Statement });
+        }
+        collected.push(RowResult { values });
+    }
+    Ok((columns, collected))
+}
+
+fn size(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Text(text) => text.len(),
+            Value::Blob(bytes) => bytes.len(),
+            Value::Integer(_) | Value::Real(_) | Value::Null => 0,
+        }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error_code();
+        let cause = match code {
+            Some(ErrorCode::DatabaseBusy) => Cause::Lock,
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::DiskFull
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::NotADatabase
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure,
+            ) => Cause::File,
+            _ => Cause::Statement,
+        };
+        let error = match code {
+            Some(ErrorCode::DiskFull) => Error::DatabaseFull,
+            _ => Error::Io(error.to_string()),
+        };
+        Self { error, cause }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Integer(integer) => ValueRef::Integer(*integer),
+            Self::Real(real) => ValueRef::Real(*real),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+            Self::Null => ValueRef::Null,
+        }))
+    }
+}
+
+impl FromSql for Value {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(match value {
+            ValueRef::Integer(integer) => Self::Integer(integer),
+            ValueRef::Real(real) => Self::Real(real),
+            ValueRef::Text(text) => Self::Text(String::from_utf8_lossy(text).into_owned()),
+            ValueRef::Blob(bytes) => Self::Blob(bytes.to_vec()),
+            ValueRef::Null => Self::Null,
+        })
+    }
+}

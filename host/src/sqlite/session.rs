@@ -1,0 +1,241 @@
+//! What a guest has as a connection.
+//!
+//! Most statements leave nothing behind on a connection, and need none of their own: they are run on the one that was
+//! used last of those with the guest's settings, whose pages are in memory and whose statements are prepared. A
+//! guest gets a connection to itself for a transaction until that ends, and for good with the first statement
+//! whose effect only it must see.
+
+use super::{
+    bindings::sqlite::{Error, RowResult, Value},
+    connection::{Cause, Connection, Effect, Failure, Rows, Settings},
+    database::{Database, Known, Turn},
+};
+use std::{sync::Arc, time::Instant};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+
+/// Names of the columns, and the rows or what became of them.
+pub(super) type Outcome = (Vec<String>, Result<Vec<RowResult>, Error>);
+
+/// A guest's connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    database: Arc<Database>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    settings: Arc<Settings>,
+    own: Option<Own>,
+}
+
+/// Fields drop in this order: SQLite rolls back before the next writer has its turn.
+#[derive(Debug)]
+struct Own {
+    connection: Connection,
+    /// Held from a transaction's first writing statement to its end.
+    turn: Option<Turn>,
+    for_good: bool,
+}
+
+/// A statement and its parameters.
+type Call = Arc<(String, Vec<Value>)>;
+
+/// What became of an attempt to run a statement.
+enum Run {
+    Done(Result<Rows, Failure>),
+    /// It writes, and another one does now. Nothing has happened.
+    NotItsTurn,
+}
+
+impl Session {
+    pub(super) fn open(database: Arc<Database>) -> Self {
+        database.begin_session();
+        Self { database, state: Arc::default() }
+    }
+
+    /// Runs a statement to its end.
+    pub(super) async fn execute(&self, statement: String, parameters: Vec<Value>) -> Outcome {
+        match self.run(Arc::new((statement, parameters))).await {
+            Ok((columns, rows)) => (columns, Ok(rows)),
+            Err(failure) => (Vec::new(), Err(failure.error)),
+        }
+    }
+
+    async fn run(&self, call: Call) -> Result<Rows, Failure> {
+        let mut turn = None;
+        loop {
+            let state = Arc::clone(&self.state).lock_owned().await;
+            let known = self.database.known(&call.0);
+            if state.own.is_none()
+                && let Some(known) = known.filter(|known| known.is_shared())
+            {
+                let settings = Arc::clone(&state.settings);
+                drop(state);
+                return self.run_shared(&known, &settings, call, turn).await;
+            }
+            let (database, call, held) = (Arc::clone(&self.database), Arc::clone(&call), turn.take());
+            let run =
+                move |abandoned: &dyn Fn() -> bool| run_with_state(&database, state, &call, held, abandoned);
+            match on_thread_that_may_block(run).await? {
+                Run::Done(rows) => return rows,
+                // Behind a writer that hangs, those who wait would hold all the threads there are. So they wait here.
+                Run::NotItsTurn => turn = Some(self.database.turn().await),
+            }
+        }
+    }
+
+    /// Runs a statement that may be run on any connection with these settings.
+    async fn run_shared(
+        &self,
+        known: &Arc<Known>,
+        settings: &Arc<Settings>,
+        call: Call,
+        mut turn: Option<Turn>,
+    ) -> Result<Rows, Failure> {
+        if known.kind.writes && turn.is_none() {
+            turn = Some(self.database.turn().await);
+        }
+        let mut free = self.database.free(settings);
+        if known.is_quick()
+            && let Some(mut connection) = free
+        {
+            // Two changes of threads cost as much as the statement. No call is given up in the middle: there is
+            // no point at which this waits.
+            let start = Instant::now();
+            let rows = connection.run_at_once(&call.0, &call.1);
+            match rows {
+                Err(Failure { cause: Cause::Lock, .. }) => free = Some(connection),
+                rows => {
+                    known.took(start.elapsed());
+                    release(&self.database, connection, &rows);
+                    return rows;
+                }
+            }
+        }
+        let (database, known, settings) =
+            (Arc::clone(&self.database), Arc::clone(known), Arc::clone(settings));
+        on_thread_that_may_block(move |abandoned| {
+            let mut connection = match free {
+                Some(connection) => connection,
+                None => database.connect(&settings)?,
+            };
+            if abandoned() {
+                database.release(connection);
+                return Err(nobody_waits());
+            }
+            let start = Instant::now();
+            let rows = connection.run(&call.0, &call.1, &Effect::None);
+            known.took(start.elapsed());
+            // Before the next writer has its turn, which takes the connection with it.
+            release(&database, connection, &rows);
+            drop(turn);
+            rows
+        })
+        .await?
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.database.end_session();
+    }
+}
+
+/// Runs a statement on the guest's own connection, or one that has an effect on a connection or is not known yet.
+fn run_with_state(
+    database: &Database,
+    mut state: OwnedMutexGuard<State>,
+    call: &Call,
+    mut turn: Option<Turn>,
+    abandoned: &dyn Fn() -> bool,
+) -> Run {
+    let (statement, parameters) = &**call;
+    let is_own = state.own.is_some();
+    let mut own = match state.own.take() {
+        Some(own) => own,
+        None => match database.connect(&state.settings) {
+            Ok(connection) => Own { connection, turn: None, for_good: false },
+            Err(failure) => return Run::Done(Err(failure)),
+        },
+    };
+    let known = match database.known(statement) {
+        Some(known) => Ok(known),
+        None => own.connection.kind(statement).map(|kind| database.learn(statement, kind)),
+    };
+    let run = match known {
+        Err(failure) => Run::Done(Err(failure)),
+        // Behind a connection that hangs, what nobody waits for any more would only lengthen the queue.
+        Ok(_) if abandoned() => Run::Done(Err(nobody_waits())),
+        Ok(known) => {
+            if known.kind.writes && own.turn.is_none() && turn.is_none() {
+                turn = database.try_turn();
+            }
+            if known.kind.writes && own.turn.is_none() && turn.is_none() {
+                Run::NotItsTurn
+            } else {
+                let effect = &known.kind.effect;
+                // Rather than one more connection, one that has been set so before.
+                if let Effect::Setting(setting) = effect
+                    && !is_own
+                    && let Some(alike) = database.free(&state.settings.with(setting))
+                {
+                    database.release(std::mem::replace(&mut own.connection, alike));
+                }
+                own.for_good |= *effect == Effect::Own;
+                let start = Instant::now();
+                let rows = own.connection.run(statement, parameters, effect);
+                known.took(start.elapsed());
+                state.settings = Arc::new(own.connection.settings().clone());
+                Run::Done(rows)
+            }
+        }
+    };
+    if own.connection.is_free() {
+        // Not before the connection is there for the next writer.
+        turn = turn.or(own.turn.take());
+    } else {
+        own.turn = own.turn.or(turn.take());
+    }
+    if own.for_good || !own.connection.is_free() {
+        state.own = Some(own);
+    } else if let Run::Done(rows) = &run {
+        release(database, own.connection, rows);
+    } else {
+        database.release(own.connection);
+    }
+    drop(turn);
+    run
+}
+
+/// Keeps a connection for the next statement, unless the file was the matter.
+fn release(database: &Database, connection: Connection, rows: &Result<Rows, Failure>) {
+    match rows {
+        Err(Failure { cause: Cause::File, .. }) => {
+            drop(connection);
+            database.forget_connections();
+        }
+        _ => database.release(connection),
+    }
+}
+
+/// Runs this to its end, whether or not its outcome is still waited for; it can ask.
+async fn on_thread_that_may_block<T: Send + 'static>(
+    run: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (sender, receiver) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let outcome = run(&|| sender.is_closed());
+        // A guest that has given up since hears nothing more; what it asked for has happened.
+        let _ = sender.send(outcome);
+    });
+    receiver.await.map_err(|_| failed("the statement panicked"))
+}
+
+fn nobody_waits() -> Failure {
+    failed("nobody waits for this statement any more")
+}
+
+fn failed(reason: &str) -> Failure {
+    Failure { error: Error::Io(reason.to_owned()), cause: Cause::Statement }
+}

@@ -1,5 +1,5 @@
 -- The service's database, in SQLite. All times are milliseconds since the Unix epoch unless it is said otherwise.
--- A line of two dashes and a semicolon ends each statement: Spin takes one a call.
+-- A line of two dashes and a semicolon stands between two statements: Spin takes one a call.
 
 -- All that is known of one recipient of one application, with its newest code. One row holds it all: then whatever
 -- happens is one write, under its revision. What may happen is decided in Rust (crates/otp-core).
@@ -43,22 +43,22 @@ CREATE TABLE accounts (
   -- Wrong values that were compared with it.
   attempts          INTEGER,
   used_at           INTEGER
-) STRICT
+) STRICT;
 --;
 -- Rows of nobody's. Where answers must not tell a known recipient from an unknown one, one of these is read and written
 -- in place of the account that is not there: the same work, the same time.
 INSERT INTO accounts (subject, application, recipient, revision, sends, failures)
 WITH RECURSIVE decoys (decoy) AS (SELECT 0 UNION ALL SELECT decoy + 1 FROM decoys WHERE decoy < 63)
-SELECT 'decoy ' || decoy, '', '', 0, '[]', 0 FROM decoys
+SELECT 'decoy ' || decoy, '', '', 0, '[]', 0 FROM decoys;
 --;
 -- The greatest revision that an erased account had. Those of a new account begin after it: a recipient that is erased and
 -- used again within one millisecond, or by a clock that stands behind, must not take up where it was.
 CREATE TABLE forgotten (
   id    INTEGER PRIMARY KEY CHECK (id = 0),
   up_to INTEGER NOT NULL
-) STRICT
+) STRICT;
 --;
-INSERT INTO forgotten (id, up_to) VALUES (0, 0)
+INSERT INTO forgotten (id, up_to) VALUES (0, 0);
 --;
 -- Events that wait to be published. A row is claimed for a moment, pushed, and deleted when accepted.
 CREATE TABLE outbox (
@@ -73,9 +73,9 @@ CREATE TABLE outbox (
   tries         INTEGER NOT NULL DEFAULT 0,
   -- Whose event it is, and goes with. Null for what outlives an account: its erasure, the suspension of a range.
   subject       TEXT
-) STRICT
+) STRICT;
 --;
-CREATE INDEX outbox_of_an_account ON outbox (subject)
+CREATE INDEX outbox_of_an_account ON outbox (subject);
 --;
 -- Events that were refused for good, or waited too long, with the reason: one bad event holds nobody up.
 CREATE TABLE outbox_dead (
@@ -85,15 +85,15 @@ CREATE TABLE outbox_dead (
   died_at    INTEGER NOT NULL,
   reason     TEXT    NOT NULL,
   subject    TEXT
-) STRICT
+) STRICT;
 --;
-CREATE INDEX outbox_dead_of_an_account ON outbox_dead (subject)
+CREATE INDEX outbox_dead_of_an_account ON outbox_dead (subject);
 --;
 -- What is put among the dead leaves the outbox in the same statement.
 CREATE TRIGGER outbox_dead_moves AFTER INSERT ON outbox_dead
 BEGIN
   DELETE FROM outbox WHERE sequence = NEW.sequence;
-END
+END;
 --;
 -- What was answered to a request with an Idempotency-Key, so that its retry hears the same.
 CREATE TABLE idempotency (
@@ -110,11 +110,11 @@ CREATE TABLE idempotency (
   code_expires_at INTEGER,
   -- When the answer itself is forgotten.
   expires_at      INTEGER NOT NULL
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
 --;
-CREATE INDEX idempotency_of_an_account ON idempotency (subject)
+CREATE INDEX idempotency_of_an_account ON idempotency (subject);
 --;
-CREATE INDEX idempotency_by_age ON idempotency (expires_at)
+CREATE INDEX idempotency_by_age ON idempotency (expires_at);
 --;
 -- How far the limits of clients, API keys and of everybody together are used up, where no cache counts.
 --
@@ -125,9 +125,9 @@ CREATE TABLE meters (
   key      TEXT    PRIMARY KEY,
   -- Microseconds since the Unix epoch.
   empty_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
 --;
-CREATE INDEX meters_by_age ON meters (empty_at)
+CREATE INDEX meters_by_age ON meters (empty_at);
 --;
 -- How many codes an application sent to a range of numbers, and how many of them were verified, in short slots: who
 -- pumps messages to a range for money verifies nothing. Counted after the answers, in batches.
@@ -140,9 +140,9 @@ CREATE TABLE destinations (
   sent        INTEGER NOT NULL,
   verified    INTEGER NOT NULL,
   PRIMARY KEY (application, prefix, slot)
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
 --;
-CREATE INDEX destinations_by_age ON destinations (slot)
+CREATE INDEX destinations_by_age ON destinations (slot);
 --;
 -- Ranges of numbers that nothing is sent to for a while.
 CREATE TABLE suspensions (
@@ -155,24 +155,24 @@ CREATE TABLE suspensions (
   -- What is put on record with it.
   event       TEXT    NOT NULL,
   PRIMARY KEY (application, prefix)
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
 --;
 -- This moment, of the statement that asks.
 CREATE VIEW clock AS
 SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)    AS millis,
-       CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER) AS micros
+       CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER) AS micros;
 --;
 CREATE TRIGGER event_of_a_suspension AFTER INSERT ON suspensions
 BEGIN
   INSERT INTO outbox (event, created_at) VALUES (NEW.event, NEW.since);
-END
+END;
 --;
 -- A place to say what is to be written; the trigger writes it. A statement is atomic, and so is what it fires.
 CREATE VIEW commits AS
 SELECT accounts.*, NULL AS expected, NULL AS late, NULL AS event, NULL AS event_subject, NULL AS prefix, NULL AS answer,
        NULL AS request, NULL AS answer_otp_id, NULL AS answer_channel, NULL AS answer_created_at,
        NULL AS answer_code_expires_at, NULL AS answer_expires_at, NULL AS meters
-FROM accounts
+FROM accounts;
 --;
 -- Writes all of it, or nothing if something is not as it was when that was decided. It holds no rules: it compares.
 --   subject        which account; null for none (the meters are all that counts)
@@ -225,11 +225,11 @@ BEGIN
   FROM json_each(NEW.meters) AS wanted CROSS JOIN clock LEFT JOIN meters AS known ON known.key = wanted.value ->> 0
   WHERE true
   ON CONFLICT (key) DO UPDATE SET empty_at = excluded.empty_at;
-END
+END;
 --;
 -- A place to say that an account is to be erased.
 CREATE VIEW erasures AS
-SELECT subject, revision AS expected, NULL AS floor, NULL AS late, NULL AS event FROM accounts
+SELECT subject, revision AS expected, NULL AS floor, NULL AS late, NULL AS event FROM accounts;
 --;
 -- Removes all that is known of a recipient, known or not, and leaves the event on which others forget it, too. What an
 -- erasure before has left is nobody's, and stays.
@@ -243,4 +243,4 @@ BEGIN
   DELETE FROM outbox_dead WHERE subject = NEW.subject;
   UPDATE forgotten SET up_to = max(up_to, NEW.floor);
   INSERT INTO outbox (event, created_at) SELECT NEW.event, millis FROM clock;
-END
+END;

@@ -256,7 +256,7 @@ impl Sql {
         let mut tables = self.tables();
         assert!(!tables.is_empty(), "nobody has used the database yet: ask /readyz first");
         // In the order in which statements take them.
-        tables.sort_by_key(|table| (table != "users", table.clone()));
+        tables.sort_by_key(|table| (table != "accounts", table.clone()));
         self.batch(format!("BEGIN; LOCK TABLE {} IN {mode} MODE", tables.join(", ")));
         Hold(self)
     }

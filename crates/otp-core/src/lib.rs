@@ -8,6 +8,8 @@
 //! [`EmailAddress`], [`Channel`], [`Code`], [`OtpId`].
 
 mod account;
+#[cfg(test)]
+mod against_the_oracle;
 mod caller;
 mod code;
 mod decision;

@@ -148,6 +148,43 @@ mod tests {
     }
 
     proptest! {
+        /// Clocks of hosts differ: a step may be earlier than the one before it, by less than a window.
+        #[test]
+        fn no_window_sees_more_than_the_limit_and_none_that_has_room_is_refused(
+            requests in 1u64..=6, seconds in 1u64..=30,
+            steps in prop::collection::vec(prop_oneof![3 => -200i64..=300, 1 => 0i64..=1_200, 1 => Just(0i64)], 1..60),
+        ) {
+            let limit = limit(requests, seconds);
+            let window = limit.window_millis();
+            let (mut now, mut newest, mut kept, mut sent) = (1_795_333_302_000, 0, Vec::new(), Vec::<i64>::new());
+            let within = |sent: &[i64], end: i64| {
+                sent.iter().filter(|at| (end - window + 1..=end).contains(at)).count() as u64
+            };
+            for step in steps {
+                now = (now + step * window / 1_000).max(newest - window / 2);
+                newest = newest.max(now);
+                let end = now.max(sent.last().copied().unwrap_or(now));
+                match limit.admit(&kept, at(now)) {
+                    Some(moments) => {
+                        sent.push(end);
+                        prop_assert_eq!(moments.last(), Some(&at(end)), "as of this moment");
+                        prop_assert_eq!(moments.len() as u64, within(&sent, end), "no more is kept");
+                        kept = moments;
+                        for moment in &sent {
+                            prop_assert!(within(&sent, *moment) <= requests, "{:?}", sent);
+                        }
+                    }
+                    None => {
+                        prop_assert_eq!(within(&sent, end), requests, "refused in a window that is not full");
+                        let free = limit.free_at(&kept, at(now));
+                        prop_assert!(limit.admit(&kept, free).is_some());
+                        let just_before = at(free.unix_millis() - 1);
+                        prop_assert!(limit.admit(&kept, just_before).is_none());
+                    }
+                }
+            }
+        }
+
         #[test]
         fn the_wait_is_enough_and_a_second_less_is_not(
             requests in 1u64..6, seconds in 1u64..100, gaps in prop::collection::vec(0i64..30_000, 0..12), more in 0i64..90_000,

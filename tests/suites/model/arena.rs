@@ -2,10 +2,10 @@
 
 use crate::{
     coverage::Coverage,
-    model::Rules,
     wire::{KEY, VERIFIER},
 };
-use harness::{Builder, Client, Service, bulk_number, with_redis};
+use harness::{Builder, Client, Service, bulk_number};
+use otp_oracle::Rules;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashSet,
@@ -169,7 +169,6 @@ fn lasting() -> Rules {
         lock: 3_600_000,
         limit: 4,
         window: 600_000,
-        cached: with_redis(),
     }
 }
 

@@ -2,12 +2,10 @@
 
 use crate::{
     arena::Arena,
-    heard::{Asked, Heard, Told},
-    model::{Delivery, Request, Span, Who, World},
-    orders,
     wire::{KEY, Stateless, Style, Wire},
 };
 use harness::at_once;
+use otp_oracle::{Asked, Delivery, Heard, Request, Span, Told, Who, World};
 use proptest::{prelude::*, sample::Index};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 use std::{
@@ -493,10 +491,10 @@ impl Machine {
             return self.start_over(&burst);
         }
         self.learn(&burst)?;
-        let after = orders::explained(&self.arena.rules, &self.worlds, &burst);
+        let after = otp_oracle::explained(&self.arena.rules, &self.worlds, &burst);
         if after.is_empty() {
             return Err(match &*burst {
-                [(request, heard)] => orders::objection(&self.arena.rules, &self.worlds, request, heard),
+                [(request, heard)] => otp_oracle::objection(&self.arena.rules, &self.worlds, request, heard),
                 _ => format!(
                     "no order of these {} explains what they heard; before them, {} could be\n{:?}",
                     burst.len(),
@@ -505,7 +503,7 @@ impl Machine {
                 ),
             });
         }
-        if !orders::is_clear(&after) {
+        if !otp_oracle::is_clear(&after) {
             return Err(format!("{} worlds are possible: the model does not follow any more", after.len()));
         }
         self.arena.coverage.worlds(after.len());
@@ -589,7 +587,11 @@ impl Machine {
         let answer = client.try_send(wire.method, &wire.path, &headers, &wire.body);
         let during = Span { from, to: now() + 1 };
         let answer = answer.map_err(|error| format!("{wire} got no answer: {error}"))?;
-        Heard::read(&answer, during, Asked { method: wire.method, number, request_id: &request_id })
+        let headers = answer.headers.iter().map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        let asked = Asked { method: wire.method, number, request_id: &request_id };
+        Heard::read(answer.status, headers.collect(), &answer.body, during, asked)
     }
 
     fn wait(&mut self, who: Who, edge: Edge, side: Side) {

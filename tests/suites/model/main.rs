@@ -8,10 +8,7 @@
 
 mod arena;
 mod coverage;
-mod heard;
 mod machine;
-mod model;
-mod orders;
 mod shorten;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! What goes over the wire: requests in the many ways in which they may be written, and such as no service
 //! may take.
 
-use crate::model::{Delivery, Request};
+use otp_oracle::{Delivery, Request};
 use serde_json::{Value, json};
 use std::fmt;
 

@@ -28,7 +28,7 @@ fn call(client: &Client, call: &str, number: &str, headers: &[(&str, &str)]) -> 
 fn left_behind(service: &Service) -> (i64, i64) {
     let database = service.sql();
     let count = |table| database.number(format!("SELECT count(*) FROM {table}"), &[]);
-    (count("users WHERE id > 0"), count("outbox"))
+    (count("accounts WHERE application <> ''"), count("outbox"))
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn events_name_the_holder_and_nothing_holds_the_key() {
     let mut service = with_keys(&[
         api_key("shop", "send+verify", KEY),
         api_key("shop", "send", OTHER_KEY),
-        api_key("office_2", "admin", "office's key"),
+        api_key("shop", "admin", "office's key"),
     ])
     .variable("rate_limit_requests", "4")
     .variable("client_rate_limit", "1000/1")
@@ -164,11 +164,11 @@ fn events_name_the_holder_and_nothing_holds_the_key() {
 
     let events = outbox(&service);
     assert_eq!(events.len(), 7, "{events:?}");
-    assert!(events.iter().all(|event| event["apikeyname"] == "shop"), "{events:?}");
+    assert!(events.iter().all(|event| event["application"] == "shop"), "{events:?}");
     let erased = call(&client, "erase", &number, &[("authorization", &bearer("office's key"))]);
     assert_eq!(erased.status, 204);
     let events = outbox(&service);
-    assert_eq!(events.last().unwrap()["apikeyname"], "office_2", "{events:?}");
+    assert_eq!(events.last().unwrap()["application"], "shop", "{events:?}");
 
     let secrets = [KEY, OTHER_KEY, "office's key"];
     let hashes = secrets.map(|key| hex::encode(Sha256::digest(key)));
@@ -189,12 +189,12 @@ fn events_name_the_holder_and_nothing_holds_the_key() {
 }
 
 #[test]
-fn without_keys_events_name_nobody() {
+fn without_keys_all_belong_to_one_application() {
     let service = Service::start();
     let body = json!({ "mobileNumber": number() });
     let sent = service.client().post_with("/generate-otp", &[("authorization", &bearer(KEY))], &body);
     sent.expect(201);
-    assert!(outbox(&service).iter().all(|event| event.get("apikeyname").is_none()));
+    assert!(outbox(&service).iter().all(|event| event["application"] == "default"));
 }
 
 #[test]

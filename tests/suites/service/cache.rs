@@ -42,14 +42,14 @@ fn text(answer: &Value, field: &str) -> String {
 }
 
 #[test]
-fn a_code_is_cached_sealed_under_a_keyed_name_for_the_rest_of_its_life() {
+fn an_account_is_cached_sealed_under_a_keyed_name_for_the_rest_of_its_codes_life() {
     let redis = Redis::start();
     let service = cached_by(&redis).variable("otp_ttl_seconds", "20").start();
     let (client, number) = (service.client(), number());
     let made = client.generate(&number);
     eventually("caching", || !redis.keys().is_empty());
     let key = only_key(&redis);
-    assert!(key.starts_with("spin-otp:code:") && !key.contains(&number[2..]), "{key}");
+    assert!(key.starts_with("spin-otp:account:") && !key.contains(&number[2..]), "{key}");
     let mut connection = redis.connect();
     let life: i64 = connection.ttl(&key).unwrap();
     assert!((1..=20).contains(&life), "{life}");
@@ -61,24 +61,39 @@ fn a_code_is_cached_sealed_under_a_keyed_name_for_the_rest_of_its_life() {
         }
     }
 
+    // A used code is not in it any more, and the next call finds that out in the cache.
+    let before = revision(&redis, &key);
     client.verify(&number, &otp).expect(200);
-    eventually("dropping a used code", || redis.keys().is_empty());
+    eventually("caching the used one", || revision(&redis, &key) > before);
+    client.resend(&number).expect_problem(410, "otp_used");
+    assert!(connection.ttl::<_, i64>(&key).unwrap() <= 20);
+}
+
+/// The revision of what is cached.
+fn revision(redis: &Redis, key: &str) -> i64 {
+    redis.connect().hget(key, "revision").unwrap()
 }
 
 #[test]
-fn a_regenerated_code_takes_the_place_of_the_old_one_and_a_locked_one_is_dropped() {
+fn each_state_of_an_account_takes_the_place_of_the_one_before() {
     let redis = Redis::start();
     let service = cached_by(&redis).variable("max_verify_attempts", "1").start();
     let (client, number) = (service.client(), number());
-    let version = |key: &str| -> i64 { redis.connect().hget(key, "version").unwrap() };
     client.generate(&number);
     eventually("caching", || !redis.keys().is_empty());
     let key = only_key(&redis);
-    let first = version(&key);
+    let mut last = revision(&redis, &key);
+    let mut grows = |what: &str| {
+        eventually(what, || revision(&redis, &key) > last);
+        last = revision(&redis, &key);
+    };
     client.regenerate(&number).expect(201);
-    eventually("caching the new one", || version(&key) > first);
+    grows("caching the new code");
     client.verify(&number, "0000000000").expect_problem(401, "otp_mismatch");
-    eventually("dropping a locked code", || redis.keys().is_empty());
+    grows("caching the lock");
+    client.resend(&number).expect_problem(410, "otp_locked");
+    client.generate(&number);
+    grows("caching the code after it");
 }
 
 #[test]
@@ -103,8 +118,8 @@ fn resend_really_reads_the_cache() {
     let made = client.generate(&number);
     eventually("caching", || !redis.keys().is_empty());
     let unreadable = Sql::either(
-        "UPDATE users SET sealed = x'00' WHERE id > 0",
-        r"UPDATE users SET sealed = '\x00' WHERE id > 0",
+        "UPDATE accounts SET sealed = x'00' WHERE application <> ''",
+        r"UPDATE accounts SET sealed = '\x00' WHERE application <> ''",
     );
     assert_eq!(service.sql().execute(unreadable, &[]), 1);
     assert_eq!(client.resend(&number).expect(200)["otp"], made["otp"]);
@@ -124,25 +139,25 @@ fn what_the_cache_has_wrong_is_not_believed() {
     let current = |connection: &mut redis::Connection| -> HashMap<String, Vec<u8>> {
         connection.hgetall(&key).unwrap()
     };
-    eventually("caching the new one", || current(&mut redis.connect())["version"] != stale["version"]);
+    eventually("caching the new one", || current(&mut redis.connect())["revision"] != stale["revision"]);
     let fresh = current(&mut connection);
 
-    let put = |version: &[u8], sealed: &[u8]| {
+    let put = |revision: &[u8], account: &[u8]| {
         let mut connection = redis.connect();
         let () = connection.del(&key).unwrap();
-        let () = connection.hset(&key, "version", version).unwrap();
-        let () = connection.hset(&key, "sealed", sealed).unwrap();
+        let () = connection.hset(&key, "revision", revision).unwrap();
+        let () = connection.hset(&key, "account", account).unwrap();
     };
     // A replaced code: an old snapshot was restored.
-    put(&stale["version"], &stale["sealed"]);
+    put(&stale["revision"], &stale["account"]);
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
     // A replaced code under the live one's version, and garbage under it.
-    put(&fresh["version"], &stale["sealed"]);
+    put(&fresh["revision"], &stale["account"]);
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
-    put(&fresh["version"], b"garbage");
+    put(&fresh["revision"], b"garbage");
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
     // Nonsense, and something else altogether.
-    put(b"not a version", b"");
+    put(b"not a revision", b"");
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
     let () = connection.set(&key, "a string").unwrap();
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
@@ -150,7 +165,7 @@ fn what_the_cache_has_wrong_is_not_believed() {
 
     // Used: a cached copy does not bring it back.
     client.verify(&number, &text(&new, "otp")).expect(200);
-    put(&fresh["version"], &fresh["sealed"]);
+    put(&fresh["revision"], &fresh["account"]);
     client.resend(&number).expect_problem(410, "otp_used");
 }
 
@@ -179,7 +194,7 @@ fn commands_of(redis: &Redis, work: impl FnOnce()) -> Vec<String> {
 }
 
 #[test]
-fn each_call_costs_at_most_one_command_in_the_request_and_one_after_it() {
+fn each_call_costs_one_command_in_the_request_and_one_after_it() {
     let redis = Redis::start();
     let service = cached_by(&redis).start();
     let (client, number) = (service.client(), number());
@@ -192,31 +207,37 @@ fn each_call_costs_at_most_one_command_in_the_request_and_one_after_it() {
         thread::sleep(Duration::from_millis(100));
     };
     warm(&client);
-    assert_eq!(commands_of(&redis, || drop(client.generate(&number))), ["EVALSHA"], "after the answer");
+    let looked_and_put = ["HMGET", "EVALSHA"];
+    assert_eq!(commands_of(&redis, || drop(client.generate(&number))), looked_and_put);
     warm(&client);
-    let hit = commands_of(&redis, || drop(client.resend(&number).expect(200)));
-    assert_eq!(hit, ["EVALSHA"], "in the request, and a hit leaves nothing to do");
+    assert_eq!(commands_of(&redis, || drop(client.resend(&number).expect(200))), looked_and_put);
     let () = redis::cmd("FLUSHDB").query(&mut redis.connect()).unwrap();
     warm(&client);
-    let miss = commands_of(&redis, || drop(client.resend(&number).expect(200)));
-    assert_eq!(miss, ["EVALSHA", "EVALSHA"], "in the request, and after the answer");
+    assert_eq!(commands_of(&redis, || drop(client.resend(&number).expect(200))), looked_and_put, "a miss");
     warm(&client);
-    let again = commands_of(&redis, || drop(client.regenerate(&number).expect(201)));
-    assert_eq!(again, ["EVALSHA"], "after the answer");
+    assert_eq!(commands_of(&redis, || drop(client.regenerate(&number).expect(201))), looked_and_put);
     warm(&client);
     let otp = text(&client.resend(&number).expect(200), "otp");
     let wrong = commands_of(&redis, || drop(client.verify(&number, "0000000000").expect(401)));
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_eq!(wrong, looked_and_put);
     warm(&client);
-    let right = commands_of(&redis, || drop(client.verify(&number, &otp).expect(200)));
-    assert_eq!(right, ["EVALSHA"], "after the answer");
+    assert_eq!(commands_of(&redis, || drop(client.verify(&number, &otp).expect(200))), looked_and_put);
+    // The first refusal of a used code is on record, the next one changes nothing.
+    client.verify(&number, &otp).expect(410);
+    warm(&client);
+    assert_eq!(commands_of(&redis, || drop(client.verify(&number, &otp).expect(410))), ["HMGET"]);
+    assert_eq!(commands_of(&redis, || drop(client.resend(&number).expect(410))), ["HMGET"]);
 }
 
 #[test]
-fn with_limits_a_call_that_sends_asks_the_cache_once_before_its_answer() {
+fn with_meters_a_call_asks_the_cache_once_before_its_answer() {
     let redis = Redis::start();
     let service = Service::builder().variable("redis_endpoint", &redis.endpoint());
-    let service = service.variable("rate_limit_requests", "100").start();
+    let service = service
+        .variable("rate_limit_requests", "100")
+        .variable("client_rate_limit", "1000/60")
+        .variable("global_rate_limit", "1000/60")
+        .start();
     let (client, number) = (service.client(), number());
     client.generate(&number);
     client.resend(&number).expect(200);
@@ -224,7 +245,8 @@ fn with_limits_a_call_that_sends_asks_the_cache_once_before_its_answer() {
     let twice = ["EVALSHA", "EVALSHA"];
     assert_eq!(commands_of(&redis, || drop(client.generate(&number))), twice, "before, and after");
     assert_eq!(commands_of(&redis, || drop(client.regenerate(&number).expect(201))), twice);
-    assert_eq!(commands_of(&redis, || drop(client.resend(&number).expect(200))), ["EVALSHA"]);
+    assert_eq!(commands_of(&redis, || drop(client.resend(&number).expect(200))), twice);
+    assert_eq!(commands_of(&redis, || drop(client.verify(&number, "000000"))), twice);
 }
 
 #[test]
@@ -240,39 +262,34 @@ fn a_redis_that_has_forgotten_the_scripts_hears_them_again() {
     }
 }
 
-/// The scripts themselves, in whatever order writers come.
+/// The script itself, in whatever order writers come.
 #[test]
-fn an_older_writer_neither_replaces_nor_drops_a_newer_code() {
+fn an_older_writer_does_not_replace_a_newer_state() {
     let redis = Redis::start();
     let mut connection = redis.connect();
-    let script = |name: &str| {
-        let file = harness::repository().join("components/otp/src/cache/redis").join(name);
-        redis::Script::new(&std::fs::read_to_string(file).unwrap())
+    let file = harness::repository().join("components/otp/src/cache/redis/put.lua");
+    let put = redis::Script::new(&std::fs::read_to_string(file).unwrap());
+    let mut put = |revision: i64, account: &str, life: i64| -> i64 {
+        put.key("k").arg(revision).arg(account).arg(life).invoke(&mut connection).unwrap()
     };
-    let (put, forget) = (script("put.lua"), script("forget.lua"));
-    let mut put = |version: i64, sealed: &str, life: i64| -> i64 {
-        put.key("k").key("limited").arg(version).arg(sealed).arg(life).invoke(&mut connection).unwrap()
-    };
-    // Versions of today: they must not lose digits on their way through Lua.
+    // Revisions of today: they must not lose digits on their way through Lua.
     const OLD: i64 = 1_795_333_302_000;
     assert_eq!(put(OLD, "old", 60_000), 1);
     assert_eq!(put(OLD + 1, "new", 30_000), 1);
-    assert_eq!(put(OLD, "old", 60_000), 0, "a late writer of the old code");
-    assert_eq!(put(OLD + 1, "again", 60_000), 0, "the same code");
+    assert_eq!(put(OLD, "old", 60_000), 0, "a late writer of the old state");
+    assert_eq!(put(OLD + 1, "again", 60_000), 0, "the same state");
     let mut connection = redis.connect();
-    let sealed: String = connection.hget("k", "sealed").unwrap();
-    assert_eq!(sealed, "new");
+    let account: String = connection.hget("k", "account").unwrap();
+    assert_eq!(account, "new");
     let life: i64 = connection.pttl("k").unwrap();
     assert!((1..=30_000).contains(&life), "{life}");
-    let mut forget = |version: i64| -> i64 { forget.key("k").arg(version).invoke(&mut connection).unwrap() };
-    assert_eq!(forget(OLD), 0, "the old code is dead, the new one is not");
-    assert_eq!(forget(OLD + 1), 1);
-    assert_eq!(forget(OLD + 1), 0);
     // Erased a moment ago.
-    let () = redis.connect().set("limited", "").unwrap();
-    assert_eq!(put(OLD + 2, "from before", 60_000), 0);
-    let () = redis.connect().set("limited", OLD).unwrap();
-    assert_eq!(put(OLD + 2, "at its limit", 60_000), 1);
+    assert_eq!(put(OLD + 5, "", 5_000), 1);
+    assert_eq!(put(OLD + 4, "from before", 60_000), 0);
+    assert_eq!(put(OLD + 6, "after it", 60_000), 1);
+    // What somebody else has put there.
+    let () = redis.connect().set("k", "a string").unwrap();
+    assert_eq!(put(OLD, "old", 60_000), 1);
 }
 
 #[test]
@@ -310,8 +327,9 @@ fn a_full_redis_keeps_its_connection_and_is_reported_once() {
         }
         assert_eq!(client.resend(&cached).expect(200)["otp"], made["otp"]);
     });
-    // Each new code was offered, none was taken, and the cache is still read.
-    assert_eq!(heard.iter().filter(|command| *command == "EVALSHA").count(), 11, "{heard:?}");
+    // Each new state was offered, none was taken, and the cache is still read.
+    let count = |name: &str| heard.iter().filter(|command| *command == name).count();
+    assert_eq!((count("HMGET"), count("EVALSHA")), (11, 11), "{heard:?}");
     assert!(!heard.contains(&"HELLO".to_owned()));
     assert!(service.log().matches("cache unavailable").count() <= 2, "{}", service.log());
     set("0");

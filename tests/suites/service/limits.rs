@@ -312,23 +312,17 @@ fn the_first_refusal_of_the_next_window_is_put_on_record_again() {
     assert_eq!(outbox_of(&service, "otp.limited.v1").len(), 2);
 }
 
-/// Waits until the refusal of a number is noted in Redis.
-fn noted(redis: &Redis, how_many: usize) {
-    eventually(&format!("{how_many} notes"), SOON, || notes(redis) == how_many);
-}
-
 #[test]
-fn with_redis_refusals_after_the_first_cost_the_database_nothing() {
-    let redis = Redis::start();
-    let service = limited(2, 600).variable("redis_endpoint", &redis.endpoint()).start();
+fn refusals_after_the_first_write_nothing() {
+    let service = limited(2, 600).start();
     let client = service.client();
     let (one, other) = (number(), number());
     client.generate(&one);
     client.generate(&one);
     client.generate(&other);
     refused(&client.try_generate(&one));
-    noted(&redis, 1);
-    let hold = service.hold_all();
+    // So they wait for no other writer.
+    let hold = service.hold_writes();
     for call in 0..6 {
         let answer = send_by(&client, call, &one);
         refused(&answer);
@@ -336,17 +330,8 @@ fn with_redis_refusals_after_the_first_cost_the_database_nothing() {
         assert_eq!(answer.quotas("ratelimit")[0].1["r"], 0);
         assert_eq!(answer.quotas("ratelimit-policy")[0].1["q"], 2);
     }
-    // Whoever is not noted has to wait for the database.
     client.regenerate(&other).expect_problem(503, "unavailable");
     hold.release();
-}
-
-/// How many numbers it knows to be at their limit. That one was erased is remembered there as an empty text.
-fn notes(redis: &Redis) -> usize {
-    let keys = redis.keys().into_iter().filter(|key| key.starts_with("spin-otp:limited:"));
-    let noted =
-        |key: &String| -> bool { !redis.connect().get::<_, String>(key).unwrap_or_default().is_empty() };
-    keys.filter(noted).count()
 }
 
 #[test]
@@ -357,26 +342,20 @@ fn an_erased_number_can_be_sent_a_code_at_once() {
         let number = number();
         client.generate(&number);
         refused(&client.try_generate(&number));
-        if let Some(redis) = service.cache() {
-            noted(redis, 1);
-        }
         assert_eq!(client.erase(&number).status, 204);
         let answer = client.try_generate(&number);
         assert_eq!(answer.status, 201, "round {round}: {answer:?}");
         assert_eq!(client.erase(&number).status, 204);
-        if let Some(redis) = service.cache() {
-            noted(redis, 0);
-        }
     }
 }
 
 #[test]
-fn a_note_of_an_old_snapshot_refuses_nobody_whose_window_has_passed() {
+fn an_account_of_an_old_snapshot_refuses_nobody_whose_window_has_passed() {
     let mut redis = Redis::start();
     let service = limited(1, 3).variable("redis_endpoint", &redis.endpoint()).start();
     let (client, number) = (service.client(), number());
     eventually("a refusal", SOON, || client.try_generate(&number).status == 429);
-    noted(&redis, 1);
+    eventually("caching", SOON, || !redis.keys().is_empty());
     redis.save();
     let answer = client.try_generate(&number);
     let wait = if answer.status == 429 { answer.retry_after() } else { 3 };
@@ -426,7 +405,7 @@ fn never_more_than_the_limit(service: &Service, limit: usize, window: Duration, 
             // Each moment, and how often it was seen at the same time.
             let mut moments = BTreeMap::<i64, usize>::new();
             while !stopped.load(Ordering::Relaxed) {
-                let sends = database.text("SELECT sends FROM users WHERE mobile_number = ?1", &[&number]);
+                let sends = database.text("SELECT sends FROM accounts WHERE recipient = ?1", &[&number]);
                 let sends: Vec<i64> = serde_json::from_str(&sends).unwrap();
                 for moment in &sends {
                     let times = sends.iter().filter(|other| *other == moment).count();
@@ -493,154 +472,4 @@ fn no_window_sees_more_than_the_limit_while_redis_goes_back_to_an_old_snapshot()
         }
         thread::sleep(Duration::from_millis(500));
     });
-}
-
-/// One of the three statements, at some moment.
-#[derive(Debug, Clone)]
-struct Step {
-    statement: &'static str,
-    at: Moment,
-}
-
-#[derive(Debug, Clone)]
-enum Moment {
-    /// So much later, in thousandths of the window; or earlier, as another host's clock may have it.
-    Later(i64),
-    /// When there is room for one more, and so many milliseconds after that.
-    WhenFree(i64),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let statement = prop::sample::select(vec!["issue.sql", "reissue.sql", "resend.sql"]);
-    let moment = prop_oneof![
-        3 => (0i64..=300).prop_map(Moment::Later),
-        1 => (0i64..=1_200).prop_map(Moment::Later),
-        2 => (-200i64..0).prop_map(Moment::Later),
-        1 => Just(Moment::Later(0)),
-        2 => (-1i64..=1).prop_map(Moment::WhenFree),
-    ];
-    prop::collection::vec((statement, moment).prop_map(|(statement, at)| Step { statement, at }), 1..60)
-}
-
-/// The statements that send a number a code.
-struct Sending<'a> {
-    statements: &'a Statements,
-    number: String,
-    ids: Cell<i64>,
-    limit: i64,
-    window: i64,
-}
-
-impl Sending<'_> {
-    /// What the statement returned, and the moments that are kept then.
-    fn run(&self, statement: &str, now: i64) -> Option<(String, Vec<i64>)> {
-        use Parameter::{Bytes, Integer, Json, Null, Text};
-        let text = |text: &str| Text(text.to_owned());
-        let id = self.ids.replace(self.ids.get() + 1);
-        let event = format!("{{\"id\":\"{id}\",\"type\":\"otp.generated.v1\",\"data\":{{}}}}");
-        let common = [text(&self.number), Integer(now), Json(event), Null, Integer(0)];
-        let limits = [Integer(self.limit), Integer(self.window), Null];
-        // Neither the code nor the statement comes to its end.
-        let far = now + 1_000_000_000;
-        let code = [text(&format!("id-{id}")), Bytes(vec![1]), Bytes(vec![2]), Integer(far)];
-        let more = match statement {
-            "issue.sql" => code.into_iter().chain([text("sms"), Null, Null]).collect(),
-            "reissue.sql" => Vec::from(code),
-            _ => vec![Null, Integer(5)],
-        };
-        let parameters = common.into_iter().chain(limits).chain(more).chain([Integer(far)]);
-        let rows = self.statements.run(statement, parameters);
-        assert!(rows.len() < 2);
-        let row = rows.first()?;
-        let [verdict, sends] = [0, 1].map(|column| row[column].as_str().unwrap());
-        Some((verdict.to_owned(), serde_json::from_str(sends).unwrap()))
-    }
-
-    /// The verdict that it would give, with nothing changed.
-    fn verdict(&self, statement: &str, now: i64) -> String {
-        self.statements.trial(|| self.run(statement, now)).unwrap().0
-    }
-}
-
-#[test]
-fn the_statements_keep_the_limit_in_every_window() {
-    let statements = Statements::new();
-    let (cases, next) = (192, Cell::new(0));
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let outcome =
-        TestRunner::new(config).run(&(1u64..=6, 1u64..=30, steps()), |(requests, seconds, steps)| {
-            let limit = SendLimit::new(requests, SendWindow::from_seconds(seconds).unwrap()).unwrap();
-            let window = limit.window_millis();
-            let number = bulk_number(next.replace(next.get() + 1));
-            let sending = Sending {
-                statements: &statements,
-                number,
-                ids: Cell::new(0),
-                limit: limit.requests(),
-                window,
-            };
-            keeps_the_limit(&sending, limit, requests, steps)
-        });
-    outcome.unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(next.get() >= cases);
-}
-
-fn keeps_the_limit(
-    sending: &Sending<'_>,
-    limit: SendLimit,
-    requests: u64,
-    steps: Vec<Step>,
-) -> Result<(), TestCaseError> {
-    let window = sending.window;
-    // Not before the real time: no moment is one that the database's clock has passed.
-    let mut now = now() + 86_400_000;
-    let mut newest = now;
-    // All that ever went out, by the moments on record.
-    let mut sent: Vec<i64> = Vec::new();
-    let mut kept: Vec<Timestamp> = Vec::new();
-    let within = |sent: &[i64], end: i64| {
-        sent.iter().filter(|at| (end - window + 1..=end).contains(at)).count() as u64
-    };
-    for Step { statement, at } in steps {
-        now = match at {
-            Moment::Later(part) => now + part * window / 1_000,
-            Moment::WhenFree(more) => {
-                limit.free_at(&kept, Timestamp::from_unix_millis(now)).unix_millis() + more
-            }
-        };
-        // Hosts' clocks differ by less than a window.
-        now = now.max(newest - window / 2);
-        newest = now.max(newest);
-        let Some((verdict, sends)) = sending.run(statement, now) else {
-            prop_assert!(sent.is_empty() && statement != "issue.sql", "an unknown number");
-            continue;
-        };
-        kept = sends.iter().copied().map(Timestamp::from_unix_millis).collect();
-        let clock = Timestamp::from_unix_millis(now);
-        let end = now.max(sent.last().copied().unwrap_or(now));
-        let quota = limit.quota(&kept, clock);
-        if verdict == "done" {
-            sent.push(*sends.last().unwrap());
-            prop_assert_eq!(sent.last(), Some(&end), "on record as of this moment");
-            for at in &sent {
-                prop_assert!(within(&sent, *at) <= requests, "{:?}", sent);
-            }
-        } else {
-            prop_assert_eq!(verdict, "rate_limited");
-            prop_assert_eq!(within(&sent, end), requests, "refused in a window that is not full");
-            prop_assert_eq!(quota.remaining, 0);
-        }
-        prop_assert_eq!(quota.remaining as u64, requests - within(&sent, end));
-        prop_assert_eq!(sends.len() as u64, within(&sent, *sent.last().unwrap()), "no more is kept");
-        if quota.remaining == 0 {
-            let free = limit.free_at(&kept, clock).unix_millis();
-            prop_assert!(free > now && free <= end + window);
-            prop_assert_eq!(quota.seconds, (free - now + 999) / 1_000);
-            for statement in ["issue.sql", "reissue.sql", "resend.sql"] {
-                prop_assert_eq!(sending.verdict(statement, free), "done");
-                prop_assert_eq!(sending.verdict(statement, free - 1), "rate_limited");
-            }
-        }
-    }
-    Ok(())
 }

@@ -286,10 +286,6 @@ fn a_number_that_is_at_its_limit_too_is_said_to_be_locked() {
     let (client, number) = (service.client(), number());
     let otp = make(&client, &number);
     client.resend(&number).expect_problem(429, "rate_limited");
-    if let Some(redis) = service.cache() {
-        let noted = |key: &String| key.starts_with("spin-otp:limited:");
-        eventually("noting the limit", SOON, || redis.keys().iter().any(noted));
-    }
     guess_wrong(&client, &number, &otp);
     // Who comes back when the limit lets it would be refused again.
     all_calls_are_refused(&client, &number, &otp);

@@ -63,17 +63,28 @@ fn delivered(service: &Service, keys: &KeyRing, number: &str) -> String {
     let newest = "SELECT event FROM outbox WHERE event ->> '$.data.mobileNumber' = ?1
                   AND event ->> '$.data.sealedOtp' IS NOT NULL ORDER BY sequence DESC LIMIT 1";
     let event: Value = serde_json::from_str(&service.sql().text(newest, &[&number])).unwrap();
-    let [otp_id, sealed] = ["otpId", "sealedOtp"].map(|field| event["data"][field].as_str().unwrap());
-    let context = Context { purpose: otp_seal::CODE, otp_id, number };
-    let code = keys.open(&hex::decode(sealed).unwrap(), &context).unwrap();
+    let text = |field: &str| event["data"][field].as_str().unwrap_or_default();
+    let context = Context {
+        purpose: otp_seal::CODE,
+        application: event["application"].as_str().unwrap(),
+        recipient: number,
+        channel: text("channel"),
+        address: text("email"),
+        otp_id: text("otpId"),
+        version: event["data"]["version"].as_i64().unwrap(),
+        expires_at: chrono::DateTime::parse_from_rfc3339(text("expiresAt")).unwrap().timestamp_millis(),
+    };
+    let code = keys.open(&hex::decode(text("sealedOtp")).unwrap(), &context).unwrap();
     String::from_utf8(code.to_vec()).unwrap()
 }
 
 /// Suspends a range for a minute.
 fn suspend(service: &Service, range: &str) {
     let suspend = Sql::either(
-        "INSERT INTO suspensions (prefix, since, until, strikes, event) VALUES (?1, ?2, ?2 + 60000, 1, '{}')",
-        "INSERT INTO suspensions (prefix, since, until, strikes) VALUES (?1, ?2, ?2 + 60000, 1)",
+        "INSERT INTO suspensions (application, prefix, since, until, strikes, event)
+         VALUES ('default', ?1, ?2, ?2 + 60000, 1, '{}')",
+        "INSERT INTO suspensions (application, prefix, since, until, strikes)
+         VALUES ('default', ?1, ?2, ?2 + 60000, 1)",
     );
     assert_eq!(service.sql().execute(suspend, &[&range, &now()]), 1);
 }

@@ -361,12 +361,14 @@ fn each_request_looks_up_what_it_names_however_much_there_is_besides() {
     all_calls();
     eventually("a count of ranges", SOON, || database.number("SELECT count(*) FROM destinations", &[]) > 0);
     database.batch(
-        "INSERT INTO users (mobile_number) SELECT '+1999' || i FROM generate_series(1, 5000) AS i;
-         INSERT INTO outbox (event, created_at, user_id) SELECT '{}', 0, id FROM users WHERE id > 0;
-         INSERT INTO idempotency (id, request, user_id, expires_at) SELECT id, '', id, 0 FROM users WHERE id > 0;
-         INSERT INTO meters SELECT 'of ' || id, 0 FROM users;
-         INSERT INTO destinations SELECT '+' || id % 50, id, 1, 1 FROM users;
-         INSERT INTO suspensions SELECT '+' || id, 0, 0, 1 FROM users",
+        "INSERT INTO accounts (subject, application, recipient, revision, sends, failures)
+         SELECT 'of ' || i, 'a', '+1999' || i, 1, '[]', 0 FROM generate_series(1, 5000) AS i;
+         INSERT INTO outbox (event, created_at, subject) SELECT '{}', 0, subject FROM accounts;
+         INSERT INTO outbox_dead SELECT i, '{}', 0, 0, '', 'of ' || i FROM generate_series(1, 5000) AS i;
+         INSERT INTO idempotency (id, request, subject, expires_at) SELECT subject, '', subject, 0 FROM accounts;
+         INSERT INTO meters SELECT subject, 0 FROM accounts;
+         INSERT INTO destinations SELECT 'a', '+' || i % 50, i, 1, 1 FROM generate_series(1, 5000) AS i;
+         INSERT INTO suspensions SELECT 'a', '+' || i, 0, 0, 1 FROM generate_series(1, 5000) AS i",
     );
     let before = postgres.log().len();
     all_calls();
@@ -375,11 +377,11 @@ fn each_request_looks_up_what_it_names_however_much_there_is_besides() {
         said().lines().any(|line| line.contains("Scan") && line.contains("destinations_pkey"))
     });
     let said = said();
-    for index in ["users_mobile_number_key", "meters_pkey", "idempotency_pkey", "suspensions_pkey"] {
+    for index in ["accounts_pkey", "meters_pkey", "idempotency_pkey", "suspensions_pkey"] {
         assert!(said.contains(index), "{index} is of use: {said}");
     }
     let read: Vec<_> = said.lines().filter(|line| line.contains("Seq Scan on")).collect();
-    let large = ["users", "outbox", "idempotency", "meters", "destinations", "suspensions"];
+    let large = ["accounts", "outbox", "outbox_dead", "idempotency", "meters", "destinations", "suspensions"];
     let whole: Vec<_> = read
         .iter()
         .filter(|line| large.iter().any(|table| line.contains(&format!("Seq Scan on {table} "))))

@@ -40,7 +40,7 @@ fn own_address() -> Option<IpAddr> {
 fn users(service: &Service) -> i64 {
     // The first to need the database makes it.
     service.client().raw("GET /readyz HTTP/1.1\nhost: localhost", "").expect(200);
-    service.sql().number("SELECT count(*) FROM users WHERE id > 0", &[])
+    service.sql().number("SELECT count(*) FROM accounts WHERE application <> ''", &[])
 }
 
 /// Names under which a page of somebody else's reaches this machine (DNS rebinding), or that are none.

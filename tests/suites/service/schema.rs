@@ -2,7 +2,6 @@
 
 use crate::now;
 use harness::{Parameter, Service, Sql, Statements, at_once, migrations, number, store, temporary_folder};
-use std::cell::Cell;
 
 /// How many steps were taken.
 fn taken(service: &Service) -> usize {
@@ -35,7 +34,7 @@ fn a_database_that_a_newer_version_has_brought_further_is_left_alone() {
     let first = Service::builder().state(folder.path()).start();
     first.client().generate(&number());
     let further = Sql::either("PRAGMA user_version = 99", "INSERT INTO steps (step) VALUES (99)");
-    first.sql().batch("ALTER TABLE users ADD COLUMN later TEXT");
+    first.sql().batch("ALTER TABLE accounts ADD COLUMN later TEXT");
     first.sql().batch(further);
     drop(first);
     let service = Service::builder().state(folder.path()).start();
@@ -49,54 +48,130 @@ fn a_version_grows_even_when_the_clock_stands_behind_it() {
     let (client, number) = (service.client(), number());
     client.generate(&number);
     let database = service.sql();
-    let version = |statement: &str| database.number(statement, &[&number]);
-    let ahead =
-        version("UPDATE users SET version = version + 1000000 WHERE mobile_number = ?1 RETURNING version");
+    let revision = |statement: &str| database.number(statement, &[&number]);
+    let ahead = revision(
+        "UPDATE accounts SET revision = revision + 1000000 WHERE recipient = ?1 RETURNING revision",
+    );
     client.generate(&number);
     client.regenerate(&number).expect(201);
-    assert_eq!(version("SELECT version FROM users WHERE mobile_number = ?1"), ahead + 2);
+    assert_eq!(revision("SELECT version FROM accounts WHERE recipient = ?1"), ahead + 2);
+    assert_eq!(revision("SELECT revision FROM accounts WHERE recipient = ?1"), ahead + 2);
+}
+
+/// An account on its way into the database, as the columns have it, and what goes with it.
+struct Writing {
+    revision: i64,
+    expected: Parameter,
+    late: i64,
+    key: Option<&'static str>,
+    meters: Option<&'static str>,
+}
+
+impl Writing {
+    fn parameters(&self) -> Vec<Parameter> {
+        use Parameter::{Bytes, Integer, Json, Null, Text};
+        let text = |text: &str| Text(text.to_owned());
+        let whose = [text("subject"), text("default"), text("+14155550123"), Integer(self.revision)];
+        let nothing = [Null, Null, Null, text("[]"), Null, Integer(0), Null, Null];
+        let code = [text("id"), Integer(self.revision), Bytes(vec![1]), Bytes(vec![2; 32]), text("sms"), Null];
+        let life = [Integer(1), Integer(2), Integer(0), Null];
+        let event = format!("{{\"revision\":{}}}", self.revision);
+        let terms = [self.expected.clone(), Integer(self.late), text(&event), text("subject"), text("+1415")];
+        let optional = |value: Option<Parameter>| value.unwrap_or(Null);
+        let far = Integer(self.late + 1_000_000);
+        let answer = [
+            optional(self.key.map(text)),
+            optional(self.key.map(|_| text("request"))),
+            Null,
+            Null,
+            Null,
+            Null,
+            optional(self.key.map(|_| far)),
+        ];
+        let meters = optional(self.meters.map(|meters| Json(meters.to_owned())));
+        let all = whose.into_iter().chain(nothing).chain(code).chain(life).chain(terms).chain(answer);
+        all.chain([meters]).collect()
+    }
+}
+
+/// All rows of the tables that a commit writes.
+fn everything(database: &Sql) -> Vec<Vec<Vec<serde_json::Value>>> {
+    ["accounts", "outbox", "idempotency", "meters"]
+        .map(|table| database.rows(format!("SELECT * FROM {table} ORDER BY 1"), &[]))
+        .into()
 }
 
 #[test]
-fn a_write_that_comes_too_late_does_nothing() {
-    use Parameter::{Bytes, Integer, Json, Null, Text};
+fn a_commit_writes_all_of_it_or_nothing_if_something_is_not_as_it_was() {
+    use Parameter::{Integer, Null};
     let statements = Statements::new();
-    let (database, now, ids) = (statements.sql(), now(), Cell::new(0));
-    let text = |text: &str| Text(text.to_owned());
-    // Runs a statement whose time ends at that moment.
-    let run = |name: &str, end: i64| {
-        let id = ids.replace(ids.get() + 1);
-        let event = Json(format!("{{\"id\":\"{id}\",\"type\":\"otp.generated.v1\",\"data\":{{}}}}"));
-        let number = text("+14155550123");
-        let common = [number.clone(), Integer(now), event.clone(), Null, Integer(0)];
-        let sends = [Integer(100), Integer(600_000), Null];
-        let code = [text(&format!("id-{id}")), Bytes(vec![1]), Bytes(vec![2]), Integer(now + 600_000)];
-        let own = match name {
-            "issue.sql" => sends.into_iter().chain(code).chain([text("sms"), Null, Null]).collect(),
-            "reissue.sql" => sends.into_iter().chain(code).collect(),
-            "resend.sql" => sends.into_iter().chain([Null, Integer(5)]).collect(),
-            _ => vec![Integer(30), Integer(1_000), Null, Bytes(vec![3]), Integer(5)],
-        };
-        let mut parameters: Vec<_> = common.into_iter().chain(own).collect();
-        if name == "erase.sql" {
-            parameters = vec![number, Integer(now), text("index"), event];
-        }
-        parameters.push(Integer(end));
-        statements.run(name, parameters).len()
+    let (database, now) = (statements.sql(), now());
+    let far = now + 60_000;
+    let new = || Writing { revision: now, expected: Integer(0), late: far, key: None, meters: None };
+    let commit = |writing: &Writing| statements.run("commit.sql", writing.parameters()).len();
+    let refused = |what: &str, writing: Writing| {
+        let before = everything(database);
+        assert_eq!(commit(&writing), 0, "{what}");
+        assert_eq!(everything(database), before, "{what} leaves nothing");
     };
-    let left = || {
-        let user = database.rows("SELECT * FROM users WHERE id > 0", &[]);
-        (user, database.rows("SELECT event FROM outbox ORDER BY sequence", &[]))
-    };
-    for (name, rows) in
-        [("issue.sql", 1), ("resend.sql", 1), ("reissue.sql", 1), ("check.sql", 1), ("erase.sql", 0)]
-    {
-        let before = left();
-        assert_eq!(run(name, now - 10), 0, "{name} too late");
-        assert_eq!(left(), before, "{name} too late leaves nothing");
-        assert_eq!(run(name, now + 60_000), rows, "{name} in time");
-        let after = left();
-        assert_ne!(after.0, before.0, "{name} changes its user");
-        assert_ne!(after.1.last(), before.1.last(), "{name} leaves its event");
+    let full = Some(r#"[["full",1000000,0],["empty",1000000,0]]"#);
+    let all = Writing { key: Some("key"), meters: Some(r#"[["full",3600000000,0]]"#), ..new() };
+    refused("too late", Writing { late: now - 10, ..new() });
+    refused("an account that is not there", Writing { expected: Integer(now - 1), ..new() });
+    database.execute("UPDATE forgotten SET up_to = ?1", &[&now]);
+    refused("a revision of before an erasure", new());
+    database.execute("UPDATE forgotten SET up_to = 0", &[]);
+    assert_eq!(commit(&all), 1);
+    let next = || Writing { revision: now + 1, expected: Integer(now), ..new() };
+    refused("an account that is there already", new());
+    refused("another revision", Writing { expected: Integer(now + 1), ..next() });
+    refused("a key that was answered", Writing { key: Some("key"), ..next() });
+    refused("a full meter beside an empty one", Writing { meters: full, ..next() });
+    let range = Sql::either(
+        "INSERT INTO suspensions VALUES ('default', '+1415', 0, ?1, 1, '{}')",
+        "INSERT INTO suspensions VALUES ('default', '+1415', 0, ?1, 1)",
+    );
+    database.execute(range, &[&far]);
+    refused("a suspended range", next());
+    database.execute("UPDATE suspensions SET application = 'other'", &[]);
+    refused("no such revision, whoever says so late", Writing { late: now - 10, expected: Null, ..next() });
+    let before = everything(database);
+    assert_eq!(commit(&Writing { key: Some("another"), ..next() }), 1);
+    let after = everything(database);
+    for (table, (before, after)) in ["accounts", "outbox", "idempotency"].iter().zip(before.iter().zip(&after)) {
+        assert_ne!(before, after, "{table}");
     }
+    assert_eq!(commit(&Writing { revision: now + 9, expected: Null, ..next() }), 1, "whatever a decoy has");
+}
+
+#[test]
+fn an_erasure_does_all_of_it_or_nothing() {
+    use Parameter::{Integer, Text};
+    let statements = Statements::new();
+    let (database, now) = (statements.sql(), now());
+    let erase = |subject: &str, expected: i64, late: i64| {
+        let parameters = [
+            Text(subject.to_owned()),
+            Integer(expected),
+            Integer(now + 5),
+            Integer(late),
+            Text("{\"erased\":1}".to_owned()),
+        ];
+        statements.run("erase.sql", parameters).len()
+    };
+    let writing = Writing { revision: now, expected: Integer(0), late: now + 60_000, key: Some("k"), meters: None };
+    assert_eq!(statements.run("commit.sql", writing.parameters()).len(), 1);
+    let before = everything(database);
+    assert_eq!(erase("subject", now, now - 10), 0, "too late");
+    assert_eq!(erase("subject", now + 1, now + 60_000), 0, "another revision");
+    assert_eq!(erase("subject", 0, now + 60_000), 0, "known after all");
+    assert_eq!(everything(database), before);
+    assert_eq!(erase("subject", now, now + 60_000), 1);
+    assert_eq!(database.number("SELECT count(*) FROM accounts WHERE application <> ''", &[]), 0);
+    assert_eq!(database.number("SELECT count(*) FROM idempotency", &[]), 0);
+    assert_eq!(database.documents("SELECT event FROM outbox", &[]), [serde_json::json!({ "erased": 1 })]);
+    assert_eq!(database.number("SELECT up_to FROM forgotten", &[]), now + 5);
+    // Of what is not known, only the event is left, and what an erasure has left before stays.
+    assert_eq!(erase("unknown", 0, now + 60_000), 1);
+    assert_eq!(database.number("SELECT count(*) FROM outbox", &[]), 2);
 }

@@ -72,7 +72,7 @@ fn number_that_is(state: &str, service: &Service) -> String {
         "wrongly guessed" => drop(guess_wrong()),
         "used" => drop(client.verify(&number, &code_of(service, &number)).expect(200)),
         "expired" => {
-            change(service, "UPDATE users SET expires_at = created_at WHERE mobile_number = ?1", &number)
+            change(service, "UPDATE accounts SET expires_at = created_at WHERE recipient = ?1", &number)
         }
         "limited" => drop(send(&client, "/regenerate-otp", &number).expect(202)),
         "no attempts left" => (0..2).for_each(|_| drop(guess_wrong())),

@@ -1,68 +1,77 @@
 //! An answer as it was heard, and what holds for every answer.
 
 use crate::model::{Span, same, within};
-use harness::Response;
 use serde_json::Value;
 use std::{fmt, ops::RangeInclusive};
 
 /// An answer, and the span from its request's sending to its coming.
 #[derive(Debug, Clone)]
-pub(crate) struct Heard {
-    pub(crate) status: u16,
+pub struct Heard {
+    pub status: u16,
     /// Of a problem document; else empty.
-    pub(crate) code: String,
+    pub code: String,
     /// Null where there is no body.
-    pub(crate) json: Value,
+    pub json: Value,
     /// The code that it brought, if it is the answer to a call that gives one out.
-    pub(crate) told: Option<Told>,
-    pub(crate) during: Span,
+    pub told: Option<Told>,
+    pub during: Span,
     headers: Vec<(String, String)>,
 }
 
 /// A code as an answer tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Told {
-    pub(crate) otp: Option<String>,
-    pub(crate) id: String,
-    pub(crate) channel: String,
-    pub(crate) created_at: String,
-    pub(crate) expires_at: String,
+pub struct Told {
+    pub otp: Option<String>,
+    pub id: String,
+    pub channel: String,
+    pub created_at: String,
+    pub expires_at: String,
 }
 
 /// Whose request an answer belongs to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub(crate) method: &'a str,
+pub struct Asked<'a> {
+    pub method: &'a str,
     /// In E.164; empty where the request is about no number.
-    pub(crate) number: &'a str,
+    pub number: &'a str,
     /// What was sent as x-request-id.
-    pub(crate) request_id: &'a str,
+    pub request_id: &'a str,
 }
 
 impl Heard {
+    /// What was heard without a wire: a status, some header fields, and the body.
+    pub fn of(status: u16, headers: Vec<(String, String)>, json: Value, during: Span) -> Result<Self, String> {
+        let mut heard = Self { status, code: String::new(), json, told: None, during, headers };
+        if status >= 400 {
+            heard.code = heard.text_at("code")?.to_owned();
+        } else {
+            heard.told = heard.code_told()?;
+        }
+        Ok(heard)
+    }
+
     /// Reads an answer, which has to be whole and to have what every answer has.
-    pub(crate) fn read(response: &Response, during: Span, asked: Asked<'_>) -> Result<Self, String> {
-        let headers = response
-            .headers
-            .iter()
-            .map(|(name, value)| {
-                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-            })
-            .collect();
+    pub fn read(
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: &[u8],
+        during: Span,
+        asked: Asked<'_>,
+    ) -> Result<Self, String> {
         let mut heard = Self {
-            status: response.status,
+            status,
             code: String::new(),
             json: Value::Null,
             told: None,
             during,
             headers,
         };
-        heard.understand(&response.body, asked).map_err(|wrong| {
+        heard.understand(body, asked).map_err(|wrong| {
             format!(
                 "{wrong}\n    in {} {:?} {}",
                 heard.status,
                 heard.headers,
-                String::from_utf8_lossy(&response.body)
+                String::from_utf8_lossy(body)
             )
         })?;
         Ok(heard)
@@ -104,40 +113,45 @@ impl Heard {
             return Ok(());
         }
         same("mobileNumber", &self.text_at("mobileNumber")?, &asked.number)?;
-        if self.json["createdAt"].is_string() {
-            self.told = Some(Told {
-                otp: self.json["otp"].as_str().map(str::to_owned),
-                id: self.text_at("otpId")?.to_owned(),
-                channel: self.text_at("channel")?.to_owned(),
-                created_at: self.text_at("createdAt")?.to_owned(),
-                expires_at: self.text_at("expiresAt")?.to_owned(),
-            });
-        }
+        self.told = self.code_told()?;
         Ok(())
     }
 
+    fn code_told(&self) -> Result<Option<Told>, String> {
+        if !self.json["createdAt"].is_string() {
+            return Ok(None);
+        }
+        Ok(Some(Told {
+            otp: self.json["otp"].as_str().map(str::to_owned),
+            id: self.text_at("otpId")?.to_owned(),
+            channel: self.text_at("channel")?.to_owned(),
+            created_at: self.text_at("createdAt")?.to_owned(),
+            expires_at: self.text_at("expiresAt")?.to_owned(),
+        }))
+    }
+
     /// A header field; empty if it is not there.
-    pub(crate) fn field(&self, name: &str) -> &str {
+    pub fn field(&self, name: &str) -> &str {
         self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
-    pub(crate) fn text_at(&self, member: &str) -> Result<&str, String> {
+    pub fn text_at(&self, member: &str) -> Result<&str, String> {
         let text = self.json[member].as_str().filter(|text| !text.is_empty());
         text.ok_or_else(|| format!("{member} is {}", self.json[member]))
     }
 
-    pub(crate) fn number_at(&self, member: &str) -> Result<i64, String> {
+    pub fn number_at(&self, member: &str) -> Result<i64, String> {
         self.json[member].as_i64().ok_or_else(|| format!("{member} is {}", self.json[member]))
     }
 
-    pub(crate) fn retry_after(&self) -> Result<i64, String> {
+    pub fn retry_after(&self) -> Result<i64, String> {
         self.field("retry-after")
             .parse()
             .map_err(|_| format!("retry-after is {:?}", self.field("retry-after")))
     }
 
     /// The fields that tell of the number's limit.
-    pub(crate) fn quota(&self, remaining: usize, seconds: &RangeInclusive<i64>) -> Result<(), String> {
+    pub fn quota(&self, remaining: usize, seconds: &RangeInclusive<i64>) -> Result<(), String> {
         let field = self.field("ratelimit");
         let (left, wait) = field
             .strip_prefix("\"number\";r=")
@@ -153,7 +167,7 @@ impl Heard {
     }
 
     /// In a word or two, for counting.
-    pub(crate) fn outcome(&self) -> String {
+    pub fn outcome(&self) -> String {
         if !self.code.is_empty() {
             return format!("{} {}", self.status, self.code);
         }
@@ -166,7 +180,7 @@ impl Heard {
 }
 
 /// RFC 3339 in whole seconds, since the Unix epoch.
-pub(crate) fn seconds_of(text: &str) -> Result<i64, String> {
+pub fn seconds_of(text: &str) -> Result<i64, String> {
     let moment = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| format!("{text:?} is no moment"))?;
     if text.len() == 20 { Ok(moment.timestamp()) } else { Err(format!("{text:?} is not in whole seconds")) }
 }

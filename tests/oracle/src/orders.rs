@@ -15,7 +15,7 @@ const MOST_WORLDS: usize = 2_000;
 ///
 /// Goes by subsets, not by permutations: the worlds after a subset of the requests are those after each subset
 /// with one less, one request on.
-pub(crate) fn explained(
+pub fn explained(
     rules: &Rules,
     worlds: &BTreeSet<World>,
     burst: &[(Request, Heard)],
@@ -49,7 +49,7 @@ fn one_on(rules: &Rules, world: &World, request: &Request, heard: &Heard) -> Vec
 }
 
 /// Why a single answer is none of those that the worlds allow.
-pub(crate) fn objection(rules: &Rules, worlds: &BTreeSet<World>, request: &Request, heard: &Heard) -> String {
+pub fn objection(rules: &Rules, worlds: &BTreeSet<World>, request: &Request, heard: &Heard) -> String {
     let mut allowed: Vec<_> = worlds
         .iter()
         .flat_map(|world| world.possible(rules, request, heard.told.as_ref(), heard.during))
@@ -67,6 +67,6 @@ pub(crate) fn objection(rules: &Rules, worlds: &BTreeSet<World>, request: &Reque
 }
 
 /// Whether the model can still follow.
-pub(crate) fn is_clear(worlds: &BTreeSet<World>) -> bool {
+pub fn is_clear(worlds: &BTreeSet<World>) -> bool {
     worlds.len() <= MOST_WORLDS
 }

@@ -9,23 +9,21 @@ use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
 /// What the service was set to, as far as it shows in answers. Times are in milliseconds.
 #[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    pub(crate) length: usize,
-    pub(crate) life: i64,
-    pub(crate) attempts: i64,
-    pub(crate) failures: i64,
-    pub(crate) lock: i64,
-    pub(crate) limit: usize,
-    pub(crate) window: i64,
-    /// Whether there is a cache, which may remember that a number is at its limit.
-    pub(crate) cached: bool,
+pub struct Rules {
+    pub length: usize,
+    pub life: i64,
+    pub attempts: i64,
+    pub failures: i64,
+    pub lock: i64,
+    pub limit: usize,
+    pub window: i64,
 }
 
 /// Some moment between two, both included, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Span {
-    pub(crate) from: i64,
-    pub(crate) to: i64,
+pub struct Span {
+    pub from: i64,
+    pub to: i64,
 }
 
 impl Span {
@@ -59,11 +57,11 @@ impl Span {
 }
 
 /// Which of a world's numbers.
-pub(crate) type Who = usize;
+pub type Who = usize;
 
 /// How a code is to be delivered; addresses are told by their index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Delivery {
+pub enum Delivery {
     Sms,
     /// By text message, while an address is told as well.
     SmsWith(u8),
@@ -71,14 +69,23 @@ pub(crate) enum Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn channel(self) -> &'static str {
-        if let Self::Mail(_) = self { "email" } else { "sms" }
+    /// The address that the request tells.
+    fn told(self) -> Option<u8> {
+        match self {
+            Self::Sms => None,
+            Self::SmsWith(address) | Self::Mail(address) => Some(address),
+        }
+    }
+
+    /// The address that the code goes to, if by mail.
+    fn mailed_to(self) -> Option<u8> {
+        if let Self::Mail(address) = self { Some(address) } else { None }
     }
 }
 
 /// A request, as far as its answer depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Request {
+pub enum Request {
     Generate { who: Who, delivery: Delivery, key: Option<u8> },
     Resend { who: Who },
     Regenerate { who: Who, key: Option<u8> },
@@ -87,7 +94,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Generate { .. } => "generate",
             Self::Resend { .. } => "resend",
@@ -105,7 +112,7 @@ impl Request {
         }
     }
 
-    pub(crate) fn who(&self) -> Who {
+    pub fn who(&self) -> Who {
         match self {
             Self::Generate { who, .. }
             | Self::Resend { who }
@@ -118,22 +125,10 @@ impl Request {
 
 /// All that the service has to know of a few numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct World {
+pub struct World {
     users: BTreeMap<Who, User>,
     /// What was answered under an Idempotency-Key.
     kept: BTreeMap<(&'static str, u8), Kept>,
-    /// Numbers whose limit the cache knew of when they were erased.
-    ghosts: BTreeMap<Who, Ghost>,
-}
-
-/// A request that is under way while its number is erased may have asked the cache before, and the database
-/// after that. It then hears of the limit that was: nobody is misled, for all of it happens at once.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Ghost {
-    /// When the erasure was answered. Who asks after that asks about an unknown number.
-    erased: i64,
-    /// When the limit would have had room again.
-    free: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,14 +145,44 @@ struct User {
     locked_until: Option<Span>,
     /// Sends that may still count, oldest first.
     sends: Vec<Span>,
-    /// Whether it was heard that the number is at its limit, so that the cache may know it, too.
-    noted: bool,
+    email: Email,
+}
+
+/// The addresses of a user, told by their index.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Email {
+    address: Option<u8>,
+    confirmed: bool,
+    pending: Option<u8>,
+}
+
+impl Email {
+    /// A confirmed address stays until another one is confirmed.
+    fn told(self, told: u8) -> Self {
+        match self {
+            Self { confirmed: false, .. } => Self { address: Some(told), ..Self::default() },
+            Self { address, .. } if address == Some(told) => Self { pending: None, ..self },
+            _ => Self { pending: Some(told), ..self },
+        }
+    }
+
+    /// A code that went there was the right one.
+    fn proved(self, by: Option<u8>) -> Self {
+        match by {
+            None => self,
+            _ if self.pending == by => Self { address: by, confirmed: true, pending: None },
+            _ if self.address == by => Self { confirmed: true, ..self },
+            _ => self,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Code {
-    /// As it was first told.
+    /// As it was last told.
     told: Told,
+    /// The address that it went to, if by mail.
+    to: Option<u8>,
     expires: Span,
     attempts: i64,
     used: bool,
@@ -165,7 +190,7 @@ struct Code {
 
 /// An answer that the contract allows.
 #[derive(Debug, Clone)]
-pub(crate) enum Answer {
+pub enum Answer {
     Code {
         status: u16,
         /// `otp` is `None` where it has to be left out.
@@ -192,7 +217,7 @@ pub(crate) enum Answer {
 
 /// What a refusal carries beside its code.
 #[derive(Debug, Clone)]
-pub(crate) enum More {
+pub enum More {
     Nothing,
     Remaining(i64),
     RetryAfter(RangeInclusive<i64>),
@@ -201,36 +226,19 @@ pub(crate) enum More {
 
 impl World {
     /// The code of a number as far as it matters for making up requests.
-    pub(crate) fn code(&self, who: Who) -> Option<&Told> {
+    pub fn code(&self, who: Who) -> Option<&Told> {
         self.users.get(&who).map(|user| &user.code.told)
     }
 
     /// The next edges of a number: its code's life, its window and its lock.
-    pub(crate) fn edges(&self, who: Who, rules: &Rules) -> [Option<Span>; 3] {
+    pub fn edges(&self, who: Who, rules: &Rules) -> [Option<Span>; 3] {
         let Some(user) = self.users.get(&who) else { return [None; 3] };
         [Some(user.code.expires), user.sends.first().map(|sent| sent.plus(rules.window)), user.locked_until]
     }
 
     /// Every answer that `request` may have at a moment of `now`, with what the world is then. `drawn` is what
     /// no model can know beforehand: the code that the answer brought, if it brought one.
-    pub(crate) fn possible(
-        &self,
-        rules: &Rules,
-        request: &Request,
-        drawn: Option<&Told>,
-        now: Span,
-    ) -> Vec<(Answer, Self)> {
-        let mut possible = self.regular(rules, request, drawn, now);
-        let ghost = self.ghosts.get(&request.who()).filter(|ghost| now.from <= ghost.erased);
-        if let (Some(ghost), false) =
-            (ghost, matches!(request, Request::Verify { .. } | Request::Erase { .. }))
-        {
-            possible.push((limited(ghost.free, now), self.clone()));
-        }
-        possible
-    }
-
-    fn regular(
+    pub fn possible(
         &self,
         rules: &Rules,
         request: &Request,
@@ -244,14 +252,16 @@ impl World {
         let Some(user) = self.users.get(&who) else { return self.unknown(rules, request, drawn, now) };
         match request {
             Request::Generate { delivery, .. } => {
-                self.new_code(rules, user, request, drawn, delivery.channel(), now)
+                let email = delivery.told().map_or(user.email, |told| user.email.told(told));
+                let told = User { email, ..user.clone() };
+                self.new_code(rules, user, &told, request, drawn, delivery.mailed_to(), now)
             }
             Request::Regenerate { .. } => {
-                self.new_code(rules, user, request, drawn, &user.code.told.channel, now)
+                self.new_code(rules, user, user, request, drawn, user.later_codes_go_to(), now)
             }
             Request::Resend { .. } => self.same_code(rules, user, who, now),
             Request::Verify { otp, id, .. } => self.check(rules, user, who, otp, id.as_deref(), now),
-            Request::Erase { .. } => vec![(Answer::Nothing, self.without(who, now, rules))],
+            Request::Erase { .. } => vec![(Answer::Nothing, self.without(who))],
         }
     }
 
@@ -266,9 +276,11 @@ impl World {
             Request::Generate { delivery, .. } => {
                 let Some(drawn) = drawn else { return Vec::new() };
                 let quota = (rules.limit - 1, now.plus(rules.window).seconds_up(now));
-                vec![self.issued(rules, None, request, drawn, delivery.channel(), now, vec![now], quota)]
+                let email = delivery.told().map_or_else(Email::default, |told| Email::default().told(told));
+                let to = delivery.mailed_to();
+                vec![self.issued(rules, Err(email), request, drawn, to, now, vec![now], quota)]
             }
-            Request::Erase { .. } => vec![(Answer::Nothing, self.without(request.who(), now, rules))],
+            Request::Erase { .. } => vec![(Answer::Nothing, self.without(request.who()))],
             _ => vec![(refused(404, "otp_not_found"), self.clone())],
         }
     }
@@ -307,13 +319,16 @@ impl World {
         possible
     }
 
+    /// `told` is the user if the code is sent.
+    #[allow(clippy::too_many_arguments, reason = "all of it makes the answer")]
     fn new_code(
         &self,
         rules: &Rules,
         user: &User,
+        told: &User,
         request: &Request,
         drawn: Option<&Told>,
-        channel: &str,
+        to: Option<u8>,
         now: Span,
     ) -> Vec<(Answer, Self)> {
         let mut possible = Vec::new();
@@ -321,32 +336,34 @@ impl World {
             match admitted {
                 Admitted::Refused(answer, user) => possible.push((answer, self.with(request.who(), user))),
                 Admitted::Sent { user, sends, quota } => {
-                    possible.extend(drawn.map(|drawn| {
-                        self.issued(rules, Some(user), request, drawn, channel, now, sends, quota)
-                    }));
+                    let user = User { email: told.email, ..user };
+                    possible.extend(
+                        drawn.map(|drawn| self.issued(rules, Ok(user), request, drawn, to, now, sends, quota)),
+                    );
                 }
             }
         }
         possible
     }
 
+    /// `user` is the one that there was, or what is known of the addresses of one that there was not.
     #[allow(clippy::too_many_arguments, reason = "all of it makes the answer")]
     fn issued(
         &self,
         rules: &Rules,
-        user: Option<User>,
+        user: Result<User, Email>,
         request: &Request,
         drawn: &Told,
-        channel: &str,
+        to: Option<u8>,
         now: Span,
         sends: Vec<Span>,
         quota: (usize, RangeInclusive<i64>),
     ) -> (Answer, Self) {
-        let told = Told { channel: channel.to_owned(), ..drawn.clone() };
-        let code = Code { told: told.clone(), expires: now.plus(rules.life), attempts: 0, used: false };
+        let told = Told { channel: channel(to).to_owned(), ..drawn.clone() };
+        let code = Code { told: told.clone(), to, expires: now.plus(rules.life), attempts: 0, used: false };
         let user = match user {
-            Some(user) => User { code, sends, ..user },
-            None => User { code, sends, failures: 0, locked_until: None, noted: false },
+            Ok(user) => User { code, sends, ..user },
+            Err(email) => User { code, sends, failures: 0, locked_until: None, email },
         };
         let mut world = self.with(request.who(), user);
         if let Some(key) = request.key() {
@@ -369,11 +386,11 @@ impl World {
         let gone = |code| (refused(410, code), self.clone());
         for admitted in user.admitted(rules, now) {
             match admitted {
-                // What is wrong with the code is said first, unless the cache knows of the limit.
+                // What is wrong with the code is said first.
                 Admitted::Refused(answer, limited) => {
                     let first = match &answer {
                         Answer::Refused { more: More::Limited(_), .. } => {
-                            user.noted || user.gone(rules, now).iter().any(|(gone, _)| gone.is_none())
+                            user.gone(rules, now).iter().any(|(gone, _)| gone.is_none())
                         }
                         _ => true,
                     };
@@ -394,15 +411,18 @@ impl World {
                             possible.push(gone(code));
                             continue;
                         }
+                        let to = user.later_codes_go_to();
+                        let told = Told { channel: channel(to).to_owned(), ..user.code.told.clone() };
+                        let code = Code { told: told.clone(), to, ..user.code.clone() };
                         let answer = Answer::Code {
                             status: 200,
-                            told: user.code.told.clone(),
+                            told,
                             made: None,
                             seconds: user.code.expires.seconds_down(now),
                             quota: Some(quota.clone()),
                             replayed: false,
                         };
-                        possible.push((answer, self.with(who, User { sends: sends.clone(), ..user })));
+                        possible.push((answer, self.with(who, User { code, sends: sends.clone(), ..user })));
                     }
                 }
             }
@@ -452,6 +472,7 @@ impl World {
             let Told { id, channel, .. } = user.code.told.clone();
             user.code.used = true;
             user.failures = 0;
+            user.email = user.email.proved(user.code.to);
             return (Answer::Verified { id, channel, at: now }, self.with(who, user));
         }
         user.code.attempts += 1;
@@ -471,16 +492,17 @@ impl World {
     }
 
     /// Erased: nothing is left of the number, nor of the answers that it had.
-    fn without(&self, who: Who, now: Span, rules: &Rules) -> Self {
+    fn without(&self, who: Who) -> Self {
         let mut world = self.clone();
-        let limited = world.users.remove(&who).filter(|user| user.noted && user.sends.len() >= rules.limit);
-        if let Some(user) = limited {
-            let free = user.sends[user.sends.len() - rules.limit].plus(rules.window);
-            world.ghosts.insert(who, Ghost { erased: now.to, free });
-        }
+        world.users.remove(&who);
         world.kept.retain(|_, kept| kept.request.who() != who);
         world
     }
+}
+
+/// What a code is said to go by.
+fn channel(mailed_to: Option<u8>) -> &'static str {
+    if mailed_to.is_some() { "email" } else { "sms" }
 }
 
 /// Whether a number is sent a code.
@@ -490,6 +512,12 @@ enum Admitted {
 }
 
 impl User {
+    /// Where codes go that do not say where: to the address that is confirmed if the last one went by mail, and else to
+    /// the number.
+    fn later_codes_go_to(&self) -> Option<u8> {
+        self.code.to.and(self.email.address.filter(|_| self.email.confirmed))
+    }
+
     /// The refusal of a number that is, or may still be, locked.
     fn locked(&self, now: Span) -> Option<Answer> {
         let until = self.locked_until?;
@@ -533,10 +561,9 @@ impl User {
         for count in surely..=maybe {
             let within = &self.sends[self.sends.len() - count..];
             if count >= rules.limit {
-                if open.is_some() || self.noted {
+                if let Some(open) = &open {
                     let answer = limited(within[count - rules.limit].plus(rules.window), now);
-                    let user = open.as_ref().unwrap_or(self);
-                    possible.push(Admitted::Refused(answer, Self { noted: rules.cached, ..user.clone() }));
+                    possible.push(Admitted::Refused(answer, open.clone()));
                 }
             } else if let Some(open) = &open {
                 let sends: Vec<_> = within.iter().copied().chain([at]).collect();
@@ -562,7 +589,7 @@ fn limited(free: Span, now: Span) -> Answer {
 
 impl Answer {
     /// Whether this was heard, and if not, what is different.
-    pub(crate) fn fits(&self, heard: &Heard) -> Result<(), String> {
+    pub fn fits(&self, heard: &Heard) -> Result<(), String> {
         match self {
             Self::Code { status, told, made, seconds, quota, replayed } => {
                 same("status", &heard.status, status)?;
@@ -617,7 +644,7 @@ impl Answer {
     }
 }
 
-pub(crate) fn same<T: PartialEq + fmt::Debug>(what: &str, got: &T, expected: &T) -> Result<(), String> {
+pub fn same<T: PartialEq + fmt::Debug>(what: &str, got: &T, expected: &T) -> Result<(), String> {
     if got == expected { Ok(()) } else { Err(format!("{what} is {got:?}, not {expected:?}")) }
 }
 

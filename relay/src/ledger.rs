@@ -6,6 +6,7 @@
 
 mod postgres;
 mod said;
+mod schema;
 mod sqlite;
 mod writing;
 

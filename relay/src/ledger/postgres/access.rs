@@ -1,7 +1,10 @@
 //! The way to the database: connections with deadlines, the schema, and what stands in the way.
 
 use crate::{
-    ledger::NotNow,
+    ledger::{
+        NotNow,
+        schema::{self, Step},
+    },
     provider::{certificates, is_loopback},
 };
 use anyhow::{Context, Result, anyhow, bail};
@@ -28,10 +31,7 @@ use tokio::{
 };
 use url::Url;
 
-const SCHEMA: [&str; 2] = [
-    include_str!("../../../../migrations/relay-postgres/0001_ledger.sql"),
-    include_str!("../../../../migrations/relay-postgres/0002_leases.sql"),
-];
+const SCHEMA: [Step; 1] = [("ledger", include_str!("../../../../migrations/relay-postgres/0001_ledger.sql"))];
 
 /// Several relays may start on an empty database at once; this number lets one in to make the tables.
 const MIGRATING: i64 = 0x7370_696e_6f74_7072;
@@ -293,26 +293,8 @@ async fn migrate(connection: &mut PgConnection) -> Result<()> {
     if !there {
         transaction.execute("CREATE SCHEMA relay").await?;
     }
-    transaction
-        .execute(
-            "CREATE TABLE IF NOT EXISTS relay.migrations (
-               version    BIGINT      PRIMARY KEY,
-               applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
-             )",
-        )
-        .await?;
-    let taken: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM relay.migrations")
-        .fetch_one(&mut *transaction)
-        .await?;
-    // A newer relay may have brought it further: each step leaves what the version before asks for, so that both can
-    // run while one takes the other's place, and the older one again when that goes wrong.
-    for (index, step) in SCHEMA.iter().enumerate().skip(usize::try_from(taken)?) {
-        transaction.execute(*step).await?;
-        sqlx::query("INSERT INTO relay.migrations (version) VALUES ($1)")
-            .bind(i64::try_from(index + 1)?)
-            .execute(&mut *transaction)
-            .await?;
-    }
+    // Beside the tables: the database may be another's, too, which has a list of its own.
+    schema::apply(&SCHEMA, "relay.migrations", &mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
 }

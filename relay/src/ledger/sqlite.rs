@@ -1,13 +1,18 @@
 //! An SQLite file. One writer at a time; readers beside it.
 
 use super::{
-    CLEAN_AT_ONCE, Delivered, Delivery, Due, EXPIRED, Outcome, Position, Read, Round, SUPERSEDED, Taken, now,
-    rfc3339,
+    history::{Delivered, Delivery},
+    reading::{Position, Read, Taken},
+    round::{Due, EXPIRED, Outcome, Round, SUPERSEDED},
     said::{NewDelivery, News},
     schema::{self, Step},
     writing::{self, Known, Writing},
 };
-use crate::{dead::Dead, erasure::Erasure};
+use crate::{
+    dead::Dead,
+    erasure::Erasure,
+    moment::{now, rfc3339},
+};
 use anyhow::{Context, Result};
 use otp_events::{Event, Record};
 use serde_json::json;
@@ -341,7 +346,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn clean(&self, age: i64) -> Result<bool> {
+    pub(super) async fn clean(&self, age: i64, most: i64) -> Result<bool> {
         let before = now() - age;
         let mut more = false;
         for statement in [
@@ -351,8 +356,8 @@ impl Sqlite {
             "DELETE FROM deliveries WHERE event_id IN (SELECT event_id FROM deliveries
                WHERE updated_at < ?1 AND state <> 'waiting' LIMIT ?2)",
         ] {
-            let done = sqlx::query(statement).bind(before).bind(CLEAN_AT_ONCE).execute(&self.writer).await?;
-            more |= done.rows_affected() >= CLEAN_AT_ONCE.unsigned_abs();
+            let done = sqlx::query(statement).bind(before).bind(most).execute(&self.writer).await?;
+            more |= done.rows_affected() >= most.unsigned_abs();
         }
         Ok(more)
     }

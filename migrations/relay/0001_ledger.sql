@@ -17,8 +17,8 @@ CREATE TABLE events (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX events_seen_at ON events (seen_at);
 
--- What is known of a number, by its keyed index. Both only ever grow, so the order in which events arrive
--- does not matter.
+-- What is known of a number, by its keyed index. All of it only ever grows, so the order in which events
+-- arrive does not matter.
 CREATE TABLE numbers (
   subject TEXT    PRIMARY KEY,
   -- The newest code that was seen. An older one is not delivered any more.
@@ -26,6 +26,11 @@ CREATE TABLE numbers (
   -- The newest code that came to its end, by the right guess or by too many wrong ones. Neither it nor an
   -- older one is delivered.
   ended   INTEGER NOT NULL,
+  -- The newest code that was erased. Neither it nor an older one is delivered or kept.
+  erased  INTEGER NOT NULL,
+  -- The sequence of an erasure that did not say which code was the newest; empty where each did. What comes
+  -- before it is not kept either.
+  erased_sequence TEXT NOT NULL,
   seen_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX numbers_seen_at ON numbers (seen_at);
@@ -39,8 +44,6 @@ CREATE TABLE deliveries (
   sequence   TEXT    NOT NULL,
   channel    TEXT    NOT NULL,
   expires_at INTEGER NOT NULL,
-  -- The event as JSON, the code in it sealed. Null when nobody needs it any more.
-  event      TEXT,
   -- waiting, delivered, superseded, expired or failed
   state      TEXT    NOT NULL DEFAULT 'waiting',
   -- Rounds through the channel's providers, counted before each: who died in one may have sent it.
@@ -58,8 +61,22 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (next_at) WHERE state = 'waiting';
 CREATE INDEX deliveries_otp_id ON deliveries (otp_id);
+CREATE INDEX deliveries_subject ON deliveries (subject);
 CREATE INDEX deliveries_updated_at ON deliveries (updated_at);
 CREATE INDEX deliveries_inbox ON deliveries (updated_at) WHERE state = 'delivered' AND provider = 'inbox';
+
+-- The events of deliveries as JSON, the codes in them sealed, for as long as somebody needs them: with
+-- dead.value, the only places where a number stands. Apart from deliveries, which remembers for weeks, it
+-- holds little, and can be written anew after an erasure: where SQLite moves a row from one page to another it
+-- leaves the old bytes behind, and secure_delete overwrites only what is deleted.
+CREATE TABLE contents (
+  event_id TEXT NOT NULL PRIMARY KEY,
+  event    TEXT NOT NULL
+) STRICT;
+-- A trigger and no foreign key: with one, a DELETE of all rows would free no pages at once.
+CREATE TRIGGER deliveries_contents AFTER DELETE ON deliveries BEGIN
+  DELETE FROM contents WHERE event_id = OLD.event_id;
+END;
 
 -- What could not be processed, whole. With Kafka it goes on to the dead-letter topic from here.
 CREATE TABLE dead (
@@ -72,4 +89,18 @@ CREATE TABLE dead (
   died_at   INTEGER NOT NULL,
   -- Whether it stays here, for the topic does not take it.
   parked    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+-- What is to be forgotten is found by its number.
+CREATE INDEX dead_key ON dead (key);
+
+-- Where rows wait while their table is written anew. Empty at all other times.
+CREATE TABLE spare_contents (event_id TEXT NOT NULL, event TEXT NOT NULL) STRICT;
+CREATE TABLE spare_dead (
+  id      INTEGER NOT NULL,
+  key     TEXT    NOT NULL,
+  headers TEXT    NOT NULL,
+  value   BLOB    NOT NULL,
+  reason  TEXT    NOT NULL,
+  died_at INTEGER NOT NULL,
+  parked  INTEGER NOT NULL
 ) STRICT;

@@ -1,6 +1,6 @@
 //! The command line. Every option of what goes on is an environment variable, too.
 
-use crate::ledger::Database;
+use crate::database::Database;
 use anyhow::{Context, Result, bail};
 use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,

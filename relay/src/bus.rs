@@ -2,10 +2,12 @@
 
 pub(crate) mod in_process;
 pub(crate) mod kafka;
+mod kept;
 
-use crate::telemetry::Destination;
+use crate::telemetry::{Destination, IN_PROCESS};
 use in_process::InProcess;
 use kafka::Kafka;
+pub(crate) use kept::Kept;
 use otp_events::Event;
 use std::sync::Arc;
 
@@ -17,21 +19,6 @@ pub(crate) enum Bus {
     /// The consumer of this very process, through its ledger.
     InProcess(InProcess),
 }
-
-/// What became of an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// It is kept.
-    Yes,
-    /// It is not, and can be sent again.
-    NotNow,
-    /// It never will be.
-    Never(String),
-}
-
-/// What traces name where there is no topic.
-pub(crate) const IN_PROCESS: Destination<'_> =
-    Destination { system: "in-process", topic: "otp-events", partition: None };
 
 impl Bus {
     /// Hands over events and tells of each what became of it, in their order.

@@ -1,12 +1,12 @@
 //! What happens to events that were read: they are written down, once, and their codes delivered.
 
 use crate::{
-    bus::IN_PROCESS,
     dead::{AGAIN, Dead},
-    ledger::{Ledger, Position, Read, Share, now, parse_rfc3339, rfc3339},
+    ledger::{Ledger, Position, Read, Share},
     metrics::Metrics,
+    moment::{now, parse_rfc3339, rfc3339},
     signatures::{Place, Signatures},
-    telemetry::{self, Destination},
+    telemetry::{self, Destination, IN_PROCESS},
 };
 use anyhow::Result;
 use otp_events::{Event, EventType, Record};

@@ -1,9 +1,10 @@
 //! Having codes delivered: rounds through a channel's providers, again and again while the code lives.
 
 use crate::{
-    ledger::{Due, Ledger, NotNow, Outcome, TICK, now, parse_rfc3339},
+    ledger::{Due, Ledger, NotNow, Outcome, TICK},
     message::Message,
     metrics::Metrics,
+    moment::{now, parse_rfc3339},
     provider::{self, Provider, SendError},
     settings::{INBOX, Route, Settings},
     stop::Stop,

@@ -4,7 +4,8 @@ use crate::{
     arguments::{self, Dlq, DlqArguments},
     brokers::{self, DEADLINE, from_kafka, to_kafka},
     dead::{AGAIN, DIED_AT, Dead, REASON},
-    ledger::{Ledger, Read, parse_rfc3339, rfc3339},
+    ledger::{Ledger, Read},
+    moment::{parse_rfc3339, rfc3339},
     murmur2::partition_of,
 };
 use anyhow::{Result, bail};

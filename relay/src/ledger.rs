@@ -4,28 +4,27 @@
 //! Everything is done in batches: a statement takes many rows, so that a thousand events cost little more
 //! than one.
 
+mod history;
+mod lease;
+mod not_now;
 mod postgres;
+mod reading;
+mod round;
 mod said;
+mod schema;
 mod sqlite;
 mod writing;
 
 use crate::{arguments::State, dead::Dead};
 use anyhow::{Context, Result, bail};
-use otp_events::Event;
-pub(crate) use postgres::Database;
+pub(crate) use history::{Delivered, Delivery};
+pub(crate) use lease::{Share, TICK};
+pub(crate) use not_now::NotNow;
 use postgres::Postgres;
-use serde::Serialize;
+pub(crate) use reading::{Position, Read, Taken};
+pub(crate) use round::{Due, Outcome, Round};
 use sqlite::Sqlite;
-use std::{
-    path::Path,
-    time::{Duration, Instant, SystemTime},
-};
-
-/// How long a relay that has said nothing counts as alive. What it has is then anybody's.
-pub(crate) const LEASE: Duration = Duration::from_secs(6);
-
-/// How often a relay says that it is alive, and looks at who else is.
-pub(crate) const TICK: Duration = Duration::from_secs(1);
+use std::{path::Path, time::Duration};
 
 /// Most rows of a kind that one cleaning removes.
 const CLEAN_AT_ONCE: i64 = 5_000;
@@ -37,148 +36,6 @@ pub(crate) enum Ledger {
     Sqlite(Sqlite),
     /// A database, of as many relays as there are.
     Postgres(Postgres),
-}
-
-/// Why nothing was written down. Any other error of the ledger is one of its own.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NotNow {
-    /// It can be tried again later. Whoever opened the ledger has said so in the log, once.
-    #[error("the ledger is away: {0}")]
-    Away(String),
-    /// The partition is another relay's by now, and so is what was read from it.
-    #[error("the partition is another relay's by now")]
-    LeaseLost,
-}
-
-/// Where a batch of records came from, and where to go on after it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Position<'a> {
-    pub(crate) topic: &'a str,
-    pub(crate) partition: i32,
-    pub(crate) next: i64,
-    /// Of the lease by which it was read: nothing is written down by an older one.
-    pub(crate) epoch: i64,
-}
-
-/// The partitions of a topic that are this relay's.
-#[derive(Debug, Default)]
-pub(crate) struct Share {
-    /// Each with the epoch of its lease.
-    pub(crate) held: Vec<(i32, i64)>,
-    /// How many there should be, so that all relays have as many.
-    pub(crate) aim: usize,
-}
-
-/// A record that was read: its event, or why it is none.
-pub(crate) enum Read {
-    /// An event, and whether an operator wants it processed again.
-    Event { event: Box<Event>, again: bool },
-    /// What cannot be processed.
-    Dead(Dead),
-}
-
-/// A delivery whose time has come, and whose attempt has been written down.
-#[derive(Debug)]
-pub(crate) struct Due {
-    pub(crate) event_id: String,
-    pub(crate) event: String,
-    /// Rounds by now, this one included.
-    pub(crate) attempts: i64,
-    pub(crate) expires_at: i64,
-    /// When its event was read.
-    pub(crate) created_at: i64,
-    /// Which claim of the delivery this is.
-    pub(crate) claim: i64,
-    /// Before it was claimed.
-    pub(crate) claimed_at: Instant,
-}
-
-/// What came of a round.
-#[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
-    pub(crate) event_id: String,
-    /// Whose claim it was: what came of an older one does not count.
-    pub(crate) claim: i64,
-    /// `delivered`, `waiting`, `expired` or `failed`
-    pub(crate) state: &'static str,
-    pub(crate) provider: Option<String>,
-    pub(crate) reason: Option<String>,
-    pub(crate) next_at: i64,
-    /// Whether the event itself has to be kept.
-    pub(crate) keep: bool,
-    /// Whether anybody was asked at all; if not, the round does not count.
-    pub(crate) tried: bool,
-}
-
-/// What [`Ledger::take`] did.
-#[derive(Debug, Default)]
-pub(crate) struct Taken<'a> {
-    /// Events seen for the first time.
-    pub(crate) new: Vec<&'a Event>,
-    /// Events seen before.
-    pub(crate) duplicates: usize,
-    /// Codes to be delivered.
-    pub(crate) deliveries: usize,
-    /// What could not be processed.
-    pub(crate) dead: usize,
-    /// Numbers that were erased.
-    pub(crate) erased: usize,
-}
-
-/// What [`Ledger::due`] found.
-#[derive(Debug, Default)]
-pub(crate) struct Round {
-    pub(crate) due: Vec<Due>,
-    /// Codes that were replaced or came to their end before they were delivered.
-    pub(crate) superseded: usize,
-    /// Codes whose life was over.
-    pub(crate) expired: usize,
-}
-
-/// Why a code was not delivered, for whoever asks what became of it.
-const SUPERSEDED: &str = "the code was replaced, used or locked before it was delivered";
-const EXPIRED: &str = "the code's life was over before it was delivered";
-
-/// What became of one event's code, for people.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Delivery {
-    event_id: String,
-    otp_id: String,
-    channel: String,
-    state: String,
-    attempts: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    created_at: String,
-    updated_at: String,
-}
-
-/// A code that was put into the inbox.
-#[derive(Debug)]
-pub(crate) struct Delivered {
-    pub(crate) event: String,
-    pub(crate) at: i64,
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A moment as RFC 3339, UTC, with milliseconds.
-pub(crate) fn rfc3339(millis: i64) -> String {
-    chrono::DateTime::from_timestamp_millis(millis)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
-}
-
-/// The milliseconds of a moment in RFC 3339.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
-    chrono::DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.timestamp_millis())
 }
 
 /// Asks the store that there is.
@@ -344,7 +201,7 @@ impl Ledger {
     /// Forgets some of what is older than `age`. Whether there may be more.
     pub(crate) async fn clean(&self, age: Duration) -> Result<bool> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        ask!(self, store => store.clean(age))
+        ask!(self, store => store.clean(age, CLEAN_AT_ONCE))
     }
 
     /// Has the tables written anew in which numbers stand, after an erasure.
@@ -364,14 +221,5 @@ impl Ledger {
     /// Closes it.
     pub(crate) async fn close(&self) {
         ask!(self, store => store.close());
-    }
-}
-
-impl Read {
-    fn event(&self) -> Option<&Event> {
-        match self {
-            Self::Event { event, .. } => Some(event),
-            Self::Dead(_) => None,
-        }
     }
 }

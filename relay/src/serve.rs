@@ -8,9 +8,10 @@ use crate::{
     component::{self, Component},
     consumer::Consumer,
     delivery::Delivery,
-    erasure, heartbeat,
+    heartbeat,
     ledger::Ledger,
     metrics::Metrics,
+    scrub,
     server::{self, Face},
     settings::{INBOX, Settings},
     signatures::Signatures,
@@ -102,7 +103,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         gates: Arc::default(),
     };
     tasks.spawn(delivery.run(stop.clone()));
-    tasks.spawn(erasure::run(ledger.clone(), erased, stop.clone()));
+    tasks.spawn(scrub::run(ledger.clone(), erased, stop.clone()));
     let times = (arguments.flush_every(), arguments.purge_every());
     tasks.spawn(component::run(
         component,

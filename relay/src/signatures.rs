@@ -57,7 +57,7 @@ impl Signatures {
     }
 
     /// Rejects the events of a batch that do not check. Where none does, none is rejected: what is signed with a key
-    /// that is missing here is good as soon as the key is set, and whoever sent it has to keep it until then.
+    /// that is missing here is good as soon as the key is set, and its sender has to keep it until then.
     pub(crate) fn sift(&self, batch: Batch) -> Result<Batch, KeysDiffer> {
         let Batch { events, mut rejected } = batch;
         let mut good = Vec::with_capacity(events.len());

@@ -143,6 +143,10 @@ pub(crate) struct Destination<'a> {
     pub(crate) partition: Option<i32>,
 }
 
+/// What traces name where there is no topic.
+pub(crate) const IN_PROCESS: Destination<'_> =
+    Destination { system: "in-process", topic: "otp-events", partition: None };
+
 impl Destination<'_> {
     fn described(
         self,

@@ -1,6 +1,6 @@
 //! Without Kafka: straight to the consumer of this process.
 
-use crate::{bus::Kept, consumer::Consumer, ledger};
+use crate::{bus::kept::Kept, consumer::Consumer, ledger};
 use otp_events::Event;
 
 /// Accepted is what the consumer has written down.

@@ -3,15 +3,16 @@
 
 mod leases;
 
-use super::Kept;
+use super::kept::Kept;
 use crate::{
     arguments,
     brokers::{self, DEADLINE, from_kafka, to_kafka},
     consumer::Consumer,
     dead::Dead,
     dlq,
-    ledger::{Ledger, NotNow, Position, Read, now},
+    ledger::{Ledger, NotNow, Position, Read},
     metrics::{Lag, Metrics},
+    moment::now,
     murmur2::partition_of,
     stop::Stop,
 };
@@ -245,7 +246,8 @@ impl Kafka {
         if self.producers.set(producers).is_ok() {
             self.set_up(true);
         }
-        tasks.spawn(leases.run(Arc::clone(&self), stop.clone()));
+        let kafka = Arc::clone(&self);
+        tasks.spawn(leases.run(move || kafka.is_up(), stop.clone()));
         tasks.spawn(Arc::clone(&self).forward_dead(consumer.ledger(), stop.clone()));
         tasks.spawn(Arc::clone(&self).look_after(partitions, stop));
         tracing::info!(topic = self.settings.topic, partitions, "connected to Kafka");

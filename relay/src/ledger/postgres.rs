@@ -4,15 +4,20 @@
 mod access;
 mod sharing;
 
-pub(crate) use access::Database;
-
 use super::{
-    CLEAN_AT_ONCE, Delivered, Delivery, Due, EXPIRED, Outcome, Position, Read, Round, SUPERSEDED, Taken, now,
-    rfc3339,
+    history::{Delivered, Delivery},
+    lease::Share,
+    reading::{Position, Read, Taken},
+    round::{Due, EXPIRED, Outcome, Round, SUPERSEDED},
     said::{NewDelivery, News},
     writing::{self, Known, Reach, Writing},
 };
-use crate::{dead::Dead, erasure::Erasure};
+use crate::{
+    database::Database,
+    dead::Dead,
+    erasure::Erasure,
+    moment::{now, rfc3339},
+};
 use access::Access;
 use anyhow::Result;
 use otp_events::{Event, Record};
@@ -60,6 +65,22 @@ impl Postgres {
             .await
     }
 
+    pub(super) async fn renew(&self) -> Result<()> {
+        sharing::renew(&self.access, &self.relay).await
+    }
+
+    pub(super) async fn leave(&self) -> Result<()> {
+        sharing::leave(&self.access, &self.relay).await
+    }
+
+    pub(super) async fn share(&self, topic: &str, partitions: i32, reads: bool) -> Result<Share> {
+        sharing::share(&self.access, &self.relay, topic, partitions, reads).await
+    }
+
+    pub(super) async fn release(&self, topic: &str, partition: i32, epoch: i64) -> Result<()> {
+        sharing::release(&self.access, &self.relay, topic, partition, epoch).await
+    }
+
     pub(super) async fn recover(&self, in_hand: &[&str]) -> Result<u64> {
         self.access
             .bounded(async {
@@ -104,7 +125,7 @@ impl Postgres {
             .bounded(async {
                 let mut transaction = PostgresWriting(self.access.begin().await?);
                 if let Some(position) = &position {
-                    self.hold(&mut transaction.0, position).await?;
+                    sharing::hold(&self.relay, &mut transaction.0, position).await?;
                 }
                 // Before any row is locked, so that nobody who has this waits for who has not.
                 transaction.wait_for_forgetting(Reach::of(read)).await?;
@@ -373,7 +394,7 @@ impl Postgres {
     }
 
     /// Several relays clean at once; each passes over what another has in hand.
-    pub(super) async fn clean(&self, age: i64) -> Result<bool> {
+    pub(super) async fn clean(&self, age: i64, most: i64) -> Result<bool> {
         let mut more = false;
         for statement in [
             "DELETE FROM relay.events WHERE id IN (SELECT id FROM relay.events
@@ -388,8 +409,8 @@ impl Postgres {
         ] {
             let cleaning = async {
                 let pool = self.access.ready().await?;
-                let done = sqlx::query(statement).bind(age).bind(CLEAN_AT_ONCE).execute(&pool).await?;
-                Ok(done.rows_affected() >= CLEAN_AT_ONCE.unsigned_abs())
+                let done = sqlx::query(statement).bind(age).bind(most).execute(&pool).await?;
+                Ok(done.rows_affected() >= most.unsigned_abs())
             };
             more |= self.access.bounded(cleaning).await?;
         }

@@ -1,7 +1,6 @@
 //! What an event means for the ledger.
 
-use super::parse_rfc3339;
-use crate::erasure::Erasure;
+use crate::{erasure::Erasure, moment::parse_rfc3339};
 use otp_events::{Event, EventType};
 use serde::Serialize;
 

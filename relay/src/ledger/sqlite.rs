@@ -1,12 +1,18 @@
 //! An SQLite file. One writer at a time; readers beside it.
 
 use super::{
-    CLEAN_AT_ONCE, Delivered, Delivery, Due, EXPIRED, Outcome, Position, Read, Round, SUPERSEDED, Taken, now,
-    rfc3339,
+    history::{Delivered, Delivery},
+    reading::{Position, Read, Taken},
+    round::{Due, EXPIRED, Outcome, Round, SUPERSEDED},
     said::{NewDelivery, News},
+    schema::{self, Step},
     writing::{self, Known, Writing},
 };
-use crate::{dead::Dead, erasure::Erasure};
+use crate::{
+    dead::Dead,
+    erasure::Erasure,
+    moment::{now, rfc3339},
+};
 use anyhow::{Context, Result};
 use otp_events::{Event, Record};
 use serde_json::json;
@@ -20,10 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const SCHEMA: [&str; 2] = [
-    include_str!("../../../migrations/relay/0001_ledger.sql"),
-    include_str!("../../../migrations/relay/0002_erasure.sql"),
-];
+const SCHEMA: [Step; 1] = [("ledger", include_str!("../../../migrations/relay/0001_ledger.sql"))];
 
 const FILE: &str = "ledger.db";
 
@@ -74,21 +77,10 @@ impl Sqlite {
             Box::pin(async move { Ok(sound) })
         });
         let writer = writer.connect_with(options.clone()).await.with_context(say)?;
+        // A relay and its `relay dlq` may begin at once: the second waits, and finds the tables made.
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.with_context(say)?;
-        let taken: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await.with_context(say)?;
-        for step in SCHEMA.iter().skip(usize::try_from(taken).unwrap_or_default()) {
-            sqlx::raw_sql(*step).execute(&mut *transaction).await.with_context(say)?;
-        }
-        if usize::try_from(taken).unwrap_or_default() < SCHEMA.len() {
-            let version = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {}", SCHEMA.len()));
-            sqlx::raw_sql(version).execute(&mut *transaction).await.with_context(say)?;
-        }
+        schema::apply(&SCHEMA, "migrations", &mut *transaction).await.with_context(say)?;
         transaction.commit().await.with_context(say)?;
-        if taken == 1 {
-            // Until then nothing was overwritten, and what was deleted may still be in the file.
-            sqlx::raw_sql("VACUUM").execute(&writer).await.with_context(say)?;
-        }
         let readers = pool(4).connect_with(options.read_only(true)).await.with_context(say)?;
         Ok(Self { writer, readers })
     }
@@ -354,7 +346,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn clean(&self, age: i64) -> Result<bool> {
+    pub(super) async fn clean(&self, age: i64, most: i64) -> Result<bool> {
         let before = now() - age;
         let mut more = false;
         for statement in [
@@ -364,8 +356,8 @@ impl Sqlite {
             "DELETE FROM deliveries WHERE event_id IN (SELECT event_id FROM deliveries
                WHERE updated_at < ?1 AND state <> 'waiting' LIMIT ?2)",
         ] {
-            let done = sqlx::query(statement).bind(before).bind(CLEAN_AT_ONCE).execute(&self.writer).await?;
-            more |= done.rows_affected() >= CLEAN_AT_ONCE.unsigned_abs();
+            let done = sqlx::query(statement).bind(before).bind(most).execute(&self.writer).await?;
+            more |= done.rows_affected() >= most.unsigned_abs();
         }
         Ok(more)
     }

@@ -1,10 +1,10 @@
 //! Writing down what was read: the same steps in every store, each store's own way in one transaction.
 
 use super::{
-    Position, Read, Taken, now,
+    reading::{Position, Read, Taken},
     said::{NewDelivery, News, Said},
 };
-use crate::{dead::Dead, erasure::Erasure};
+use crate::{dead::Dead, erasure::Erasure, moment::now};
 use anyhow::Result;
 use otp_events::Record;
 use std::collections::{HashMap, HashSet};

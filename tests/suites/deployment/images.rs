@@ -215,5 +215,5 @@ fn the_context_has_all_that_is_built_from_and_no_secret() {
             taken_in += 1;
         }
     }
-    assert!(taken_in > 30, "{taken_in}: the migrations alone are more");
+    assert!(taken_in > 3, "{taken_in}: each store alone has a baseline");
 }

@@ -6,7 +6,7 @@ use crate::{
     kafka::{Topics, ready, wait_until_ready},
     keys_of, metric, metric_becomes, replay, requests_reach, shown, text,
 };
-use harness::{Relay, SmsProvider, eventually, temporary_folder};
+use harness::{Relay, SmsProvider, eventually};
 use serde_json::{Value, json};
 use std::{slice::from_ref, time::Duration};
 
@@ -316,54 +316,6 @@ fn copies_that_sqlite_has_left_between_rows_go_as_well() {
     eventually("clean files", SOON, || found_in_ledger(&relay, &[&one.number, &another.number]).is_empty());
     assert_eq!(inbox(&relay).len(), live.len(), "what is live is all there");
     assert_eq!(dead_letters(&relay).len(), 1);
-}
-
-#[test]
-fn a_ledger_of_an_older_relay_is_taken_over_with_all_that_it_holds() {
-    let state = temporary_folder();
-    let ledger = rusqlite::Connection::open(state.path().join("ledger.db")).unwrap();
-    ledger.execute_batch("PRAGMA journal_mode = WAL; PRAGMA secure_delete = OFF").unwrap();
-    ledger.execute_batch(include_str!("../../../migrations/relay/0001_ledger.sql")).unwrap();
-    ledger.execute_batch("PRAGMA user_version = 1").unwrap();
-    let otps = [Otp::new(), Otp::new(), Otp::new(), Otp::new()];
-    let events: Vec<_> = otps.iter().map(|otp| otp.event(GENERATED)).collect();
-    for ((otp, event), state) in otps.iter().zip(&events).zip(["delivered", "waiting", "failed", "delivered"])
-    {
-        let now = chrono::Utc::now().timestamp_millis();
-        let kept = (state != "failed").then(|| event.to_string());
-        ledger
-            .execute(
-                "INSERT INTO deliveries (event_id, otp_id, subject, version, sequence, channel, expires_at,
-                                         event, state, next_at, provider, created_at, updated_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 'sms', ?6, ?7, ?8, 0, 'inbox', ?9, ?9)",
-                (
-                    id(event),
-                    &otp.otp_id,
-                    otp.subject(),
-                    otp.version as i64,
-                    text(event, "sequence"),
-                    now + 600_000,
-                    kept,
-                    state,
-                    now,
-                ),
-            )
-            .unwrap();
-        ledger
-            .execute("INSERT INTO numbers VALUES (?1, ?2, 0, ?3)", (otp.subject(), otp.version as i64, now))
-            .unwrap();
-    }
-    ledger.execute("DELETE FROM deliveries WHERE event_id = ?1", [id(&events[3])]).unwrap();
-    drop(ledger);
-    let relay = Relay::builder().on_a_file().state(state.path()).start();
-    ends_up(&relay, &events[1], "delivered");
-    assert_eq!(codes(&inbox(&relay)), [&*otps[1].code, &otps[0].code]);
-    assert_eq!(delivery(&relay, &events[2]).unwrap()["state"], "failed");
-    let numbers: Vec<_> = otps.iter().map(|otp| otp.number.as_str()).collect();
-    assert_eq!(found_in_ledger(&relay, &numbers[3..]), [""; 0], "what was deleted is no longer there");
-    hand_over(&relay, &otps.each_ref().map(Otp::erased));
-    assert!(inbox(&relay).is_empty());
-    eventually("clean files", SOON, || found_in_ledger(&relay, &numbers).is_empty());
 }
 
 #[test]

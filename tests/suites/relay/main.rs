@@ -10,6 +10,7 @@ mod kafka_failures;
 mod mail;
 mod operations;
 mod postgres;
+mod schema;
 mod several;
 mod signatures;
 mod webhook;

@@ -52,26 +52,6 @@ fn what_stands_in_the_way_to_the_database_ends_the_start_with_the_next_step() {
 }
 
 #[test]
-fn a_ledger_that_a_newer_version_has_brought_further_is_left_alone() {
-    let postgres = Postgres::start();
-    let delivers = |relay: &Relay| {
-        let event = Otp::new().event(GENERATED);
-        hand_over_one(relay, &event);
-        ends_up(relay, &event, "delivered");
-    };
-    let first = Relay::builder().database(&postgres).start();
-    let mut newer = postgres.connect();
-    newer.execute("INSERT INTO relay.migrations (version) VALUES (999)", &[]).unwrap();
-    newer.execute("ALTER TABLE relay.deliveries ADD COLUMN later TEXT", &[]).unwrap();
-    delivers(&first);
-    drop(first);
-    // As when a new version is taken back.
-    delivers(&Relay::builder().database(&postgres).start());
-    let taken: i64 = newer.query_one("SELECT max(version) FROM relay.migrations", &[]).unwrap().get(0);
-    assert_eq!(taken, 999);
-}
-
-#[test]
 fn a_password_is_taken_from_the_environment_alone_and_shown_nowhere() {
     let postgres = Postgres::start();
     let relay = Relay::builder().database(&postgres).env("RELAY_LOG_LEVEL", "debug").start();

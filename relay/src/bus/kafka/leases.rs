@@ -3,7 +3,6 @@
 //! What is known here may be out of date, after a pause above all. The ledger decides: nothing that was read
 //! under an older lease is written down.
 
-use super::Kafka;
 use crate::{
     consumer::Consumer,
     ledger::{NotNow, TICK},
@@ -63,10 +62,10 @@ impl Leases {
     }
 
     /// Looks again and again which partitions are this relay's, until told to stop; then it gives them up.
-    pub(super) async fn run(self: Arc<Self>, kafka: Arc<Kafka>, stop: Stop) {
+    pub(super) async fn run(self: Arc<Self>, brokers_are_up: impl Fn() -> bool, stop: Stop) {
         let mut reached = Instant::now();
         loop {
-            if kafka.is_up() {
+            if brokers_are_up() {
                 reached = Instant::now();
             }
             if let Err(error) = self.share(reached.elapsed() < PATIENCE).await {

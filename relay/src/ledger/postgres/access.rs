@@ -1,21 +1,22 @@
 //! The way to the database: connections with deadlines, the schema, and what stands in the way.
 
 use crate::{
-    ledger::NotNow,
-    provider::{certificates, is_loopback},
+    database::Database,
+    ledger::{
+        not_now::NotNow,
+        schema::{self, Step},
+    },
 };
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::Result;
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgSslMode},
+    Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
+    postgres::{PgArguments, PgPoolOptions},
     query::Query,
 };
 use std::{
     fmt,
     future::Future,
     io::ErrorKind,
-    path::Path,
-    str::FromStr,
     sync::{
         PoisonError, RwLock,
         atomic::{AtomicU32, Ordering},
@@ -26,12 +27,8 @@ use tokio::{
     sync::{Mutex, OnceCell},
     time::{error::Elapsed, timeout},
 };
-use url::Url;
 
-const SCHEMA: [&str; 2] = [
-    include_str!("../../../../migrations/relay-postgres/0001_ledger.sql"),
-    include_str!("../../../../migrations/relay-postgres/0002_leases.sql"),
-];
+const SCHEMA: [Step; 1] = [("ledger", include_str!("../../../../migrations/relay-postgres/0001_ledger.sql"))];
 
 /// Several relays may start on an empty database at once; this number lets one in to make the tables.
 const MIGRATING: i64 = 0x7370_696e_6f74_7072;
@@ -57,78 +54,10 @@ const LONG_DEADLINE: Duration = Duration::from_secs(60);
 /// How transactions see each other, which the statements are written for, whatever the server's administrator has set
 /// for everybody else; and what the server ends by itself: statements that nobody waits for any more, and the transaction of a
 /// relay that was paused in the middle of it, which would keep the rows of a partition locked. Less than
-/// [`LEASE`](crate::ledger::LEASE).
+/// [`LEASE`](crate::ledger::lease::LEASE).
 const LIMITS: &str = "SET default_transaction_isolation = 'read committed';
                       SET statement_timeout = '4s'; SET lock_timeout = '3s';
                       SET idle_in_transaction_session_timeout = '5s'";
-
-/// What can be said in the URL. Anything else may be a misspelling, which would be passed over.
-const PARAMETERS: [&str; 6] =
-    ["sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "statement-cache-capacity"];
-
-/// Where the database is, and who asks. It has a password, and is not printed.
-#[derive(Clone)]
-pub(crate) struct Database(PgConnectOptions);
-
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").finish_non_exhaustive()
-    }
-}
-
-impl Database {
-    /// Reads `postgres://user:password@host:port/database?sslmode=…`. Without an `sslmode` it is TLS, and the
-    /// server has to show whose it is, except on this machine; there so with an `sslrootcert`. No error
-    /// repeats the URL.
-    pub(crate) fn parse(url: &str) -> Result<Self> {
-        let wanted = "postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=FILE";
-        let parsed = Url::parse(url).map_err(|error| {
-            anyhow!(
-                "it is not {wanted} ({error}); in user and password @ is written %40, : %3A, / %2F, % %25"
-            )
-        })?;
-        if !matches!(parsed.scheme(), "postgres" | "postgresql") {
-            bail!("it does not begin with postgres:// as {wanted} does");
-        }
-        let host = parsed.host_str().filter(|host| !host.is_empty()).context("it names no host")?;
-        let known = |name: &str| parsed.query_pairs().any(|(known, _)| known == name);
-        if let Some((name, _)) = parsed.query_pairs().find(|(name, _)| !PARAMETERS.contains(&&**name)) {
-            bail!("{name} is not known; it may have {}", PARAMETERS.join(", "));
-        }
-        if let Some((_, file)) = parsed.query_pairs().find(|(name, _)| name == "sslrootcert") {
-            certificates(Path::new(&*file)).context("sslrootcert")?;
-        }
-        let mut options = PgConnectOptions::from_str(url).map_err(|error| match error {
-            sqlx::Error::Configuration(reason) => {
-                anyhow!("{reason}: sslmode is disable, prefer, require, verify-ca or verify-full")
-            }
-            other => other.into(),
-        })?;
-        if !known("sslmode") {
-            let trusted = is_loopback(host) && !known("sslrootcert");
-            options = options.ssl_mode(if trusted { PgSslMode::Prefer } else { PgSslMode::VerifyFull });
-        }
-        if !known("application_name") {
-            options = options.application_name("spin-otp-relay");
-        }
-        Ok(Self(options.disable_statement_logging()))
-    }
-
-    /// A connection beside the pool.
-    async fn connect(&self) -> sqlx::Result<PgConnection> {
-        let mut connection = PgConnection::connect_with(&self.0).await?;
-        connection.execute(LIMITS).await?;
-        Ok(connection)
-    }
-
-    fn pool(&self) -> PgPool {
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
-        let pool = pool.after_connect(|connection, _| {
-            Box::pin(async move { connection.execute(LIMITS).await.map(drop) })
-        });
-        pool.connect_lazy_with(self.0.clone())
-    }
-}
 
 /// Why the database will not let the relay in before somebody changes something.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +88,7 @@ impl fmt::Debug for Access {
 
 impl Access {
     pub(super) fn new(database: Database) -> Self {
-        let pool = RwLock::new(database.pool());
+        let pool = RwLock::new(pool_of(&database));
         Self {
             database,
             pool,
@@ -181,7 +110,7 @@ impl Access {
 
     async fn migrate(&self) -> Result<()> {
         let migrating = async || {
-            let mut connection = self.database.connect().await?;
+            let mut connection = connect(&self.database).await?;
             migrate(&mut connection).await?;
             connection.close().await?;
             Ok(())
@@ -238,7 +167,7 @@ impl Access {
             self.migrate().await?;
             let connection = match &mut *heart {
                 Some(connection) => connection,
-                None => heart.insert(self.database.connect().await?),
+                None => heart.insert(connect(&self.database).await?),
             };
             said.execute(connection).await?;
             Ok(())
@@ -249,7 +178,7 @@ impl Access {
         } else if self.hung.load(Ordering::Relaxed) >= HUNG {
             self.hung.store(0, Ordering::Relaxed);
             let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
-            let old = std::mem::replace(&mut *pool, self.database.pool());
+            let old = std::mem::replace(&mut *pool, pool_of(&self.database));
             tokio::spawn(async move { old.close().await });
         }
         *self.away.write().unwrap_or_else(PoisonError::into_inner) =
@@ -269,6 +198,21 @@ impl Access {
         let pool = self.pool.read().unwrap_or_else(PoisonError::into_inner).clone();
         pool.close().await;
     }
+}
+
+/// A connection beside the pool.
+async fn connect(database: &Database) -> sqlx::Result<PgConnection> {
+    let mut connection = PgConnection::connect_with(database.options()).await?;
+    connection.execute(LIMITS).await?;
+    Ok(connection)
+}
+
+/// Connections that are made as they are needed.
+fn pool_of(database: &Database) -> PgPool {
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+    let pool = pool
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(LIMITS).await.map(drop) }));
+    pool.connect_lazy_with(database.options().clone())
 }
 
 /// What came of an attempt. Once a relay runs, it waits for whatever stands in the way.
@@ -293,26 +237,8 @@ async fn migrate(connection: &mut PgConnection) -> Result<()> {
     if !there {
         transaction.execute("CREATE SCHEMA relay").await?;
     }
-    transaction
-        .execute(
-            "CREATE TABLE IF NOT EXISTS relay.migrations (
-               version    BIGINT      PRIMARY KEY,
-               applied_at TIMESTAMPTZ NOT NULL DEFAULT now()
-             )",
-        )
-        .await?;
-    let taken: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM relay.migrations")
-        .fetch_one(&mut *transaction)
-        .await?;
-    // A newer relay may have brought it further: each step leaves what the version before asks for, so that both can
-    // run while one takes the other's place, and the older one again when that goes wrong.
-    for (index, step) in SCHEMA.iter().enumerate().skip(usize::try_from(taken)?) {
-        transaction.execute(*step).await?;
-        sqlx::query("INSERT INTO relay.migrations (version) VALUES ($1)")
-            .bind(i64::try_from(index + 1)?)
-            .execute(&mut *transaction)
-            .await?;
-    }
+    // Beside the tables: the database may be another's, too, which has a list of its own.
+    schema::apply(&SCHEMA, "relay.migrations", &mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -359,44 +285,5 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
         }
         sqlx::Error::Protocol(reason) => away(format!("the connection broke: {reason}")),
         _ => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_the_url_is_said_and_nothing_of_it_repeated() {
-        for (url, word) in [
-            ("hunter2", "postgres://"),
-            ("mysql://relay:hunter2@db/relay", "postgres://"),
-            ("postgres:///relay", "host"),
-            ("postgres://relay:hunter2@db:port/relay", "port"),
-            ("postgres://relay:hunter2@db/relay?sslmod=verify-full", "sslmod"),
-            ("postgres://relay:hunter2@db/relay?sslmode=always", "verify-full"),
-            ("postgres://relay:hunter2@db/relay?password=hunter2", "password is not known"),
-            ("postgres://relay:hunter2@db/relay?sslrootcert=missing.pem", "missing.pem"),
-        ] {
-            let error = format!("{:#}", Database::parse(url).unwrap_err());
-            assert!(error.contains(word) && !error.contains("hunter2"), "{url}: {error}");
-        }
-    }
-
-    #[test]
-    fn only_this_machine_is_spoken_to_without_tls_unless_it_is_said() {
-        let mode = |url: &str| format!("{:?}", Database::parse(url).unwrap().0.get_ssl_mode());
-        for (url, expected) in [
-            ("postgres://relay:hunter2@127.0.0.1:5432/relay", "Prefer"),
-            ("postgres://relay@localhost/relay", "Prefer"),
-            ("postgresql://relay:hunter2@db.example/relay", "VerifyFull"),
-            ("postgres://relay:hunter2@db.example/relay?sslmode=require", "Require"),
-            ("postgres://relay:hunter2@db.example/relay?sslmode=disable", "Disable"),
-            ("postgres://relay:hunter2@db.example/relay?sslmode=verify-ca", "VerifyCa"),
-        ] {
-            assert_eq!(mode(url), expected, "{url}");
-        }
-        let printed = format!("{:?}", Database::parse("postgres://relay:hunter2@db.example/relay").unwrap());
-        assert!(!printed.contains("hunter2"), "{printed}");
     }
 }

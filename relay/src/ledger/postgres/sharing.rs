@@ -1,153 +1,172 @@
-//! Several relays: who is alive, and whose a partition is.
+//! Several relays: who is alive, and whose a partition is. `relay` is the name of this one.
 
-use super::Postgres;
-use crate::ledger::{LEASE, NotNow, Position, Share};
+use super::access::Access;
+use crate::ledger::{
+    lease::{LEASE, Share},
+    not_now::NotNow,
+    reading::Position,
+};
 use anyhow::Result;
 use sqlx::Transaction;
 
-impl Postgres {
-    pub(in crate::ledger) async fn renew(&self) -> Result<()> {
-        // Of those that died nobody needs to know for long. While the server was away nobody could say anything.
-        let renewing = sqlx::query(
-            "WITH dead AS (
-               DELETE FROM relay.members
-               WHERE greatest(alive_until, pg_postmaster_start_time()) < clock_timestamp() - interval '1 minute'
-                 AND id <> $1
-             )
-             INSERT INTO relay.members (id, alive_until)
-             VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
-             ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until",
-        );
-        self.access.beat(renewing.bind(&*self.relay).bind(millis())).await
-    }
+pub(super) async fn renew(access: &Access, relay: &str) -> Result<()> {
+    // Of those that died nobody needs to know for long. While the server was away nobody could say anything.
+    let renewing = sqlx::query(
+        "WITH dead AS (
+           DELETE FROM relay.members
+           WHERE greatest(alive_until, pg_postmaster_start_time()) < clock_timestamp() - interval '1 minute'
+             AND id <> $1
+         )
+         INSERT INTO relay.members (id, alive_until)
+         VALUES ($1, clock_timestamp() + $2 * interval '1 millisecond')
+         ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until",
+    );
+    access.beat(renewing.bind(relay).bind(millis())).await
+}
 
-    pub(in crate::ledger) async fn leave(&self) -> Result<()> {
-        let leaving = async {
-            let mut transaction = self.access.begin().await?;
-            for statement in [
-                "UPDATE relay.leases SET owner = NULL WHERE owner = $1",
-                "UPDATE relay.deliveries SET claimed_by = NULL, next_at = relay.now_millis()
-                 WHERE state = 'waiting' AND claimed_by = $1",
-                "DELETE FROM relay.members WHERE id = $1",
-            ] {
-                sqlx::query(statement).bind(&*self.relay).execute(&mut *transaction).await?;
-            }
-            transaction.commit().await?;
-            Ok(())
-        };
-        self.access.bounded(leaving).await
-    }
-
-    pub(in crate::ledger) async fn share(&self, topic: &str, partitions: i32, reads: bool) -> Result<Share> {
-        self.access.bounded(self.take_share(topic, partitions, reads)).await
-    }
-
-    async fn take_share(&self, topic: &str, partitions: i32, reads: bool) -> Result<Share> {
-        let pool = self.access.ready().await?;
-        sqlx::query(
-            "INSERT INTO relay.members (id, topic, alive_until)
-             VALUES ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
-             ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, alive_until = excluded.alive_until",
-        )
-        .bind(&*self.relay)
-        .bind(reads.then_some(topic))
-        .bind(millis())
-        .execute(&pool)
-        .await?;
-        if !reads {
-            // What is being written down by one of them is waited for.
-            sqlx::query("UPDATE relay.leases SET owner = NULL WHERE topic = $1 AND owner = $2")
-                .bind(topic)
-                .bind(&*self.relay)
-                .execute(&pool)
-                .await?;
-            return Ok(Share::default());
+pub(super) async fn leave(access: &Access, relay: &str) -> Result<()> {
+    let leaving = async {
+        let mut transaction = access.begin().await?;
+        for statement in [
+            "UPDATE relay.leases SET owner = NULL WHERE owner = $1",
+            "UPDATE relay.deliveries SET claimed_by = NULL, next_at = relay.now_millis()
+             WHERE state = 'waiting' AND claimed_by = $1",
+            "DELETE FROM relay.members WHERE id = $1",
+        ] {
+            sqlx::query(statement).bind(relay).execute(&mut *transaction).await?;
         }
-        sqlx::query(
-            "INSERT INTO relay.leases (topic, partition)
-             SELECT $1, partition FROM generate_series(0, $2 - 1) AS partition
-             WHERE (SELECT count(*) FROM relay.leases WHERE topic = $1) < $2
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(topic)
-        .bind(partitions)
-        .execute(&pool)
-        .await?;
-        let (relays, before_this): (i64, i64) = sqlx::query_as(
-            "SELECT count(*), count(*) FILTER (WHERE id < $2) FROM relay.alive WHERE topic = $1",
-        )
-        .bind(topic)
-        .bind(&*self.relay)
-        .fetch_one(&pool)
-        .await?;
-        let aim = fair_share(partitions.into(), relays, before_this);
-        sqlx::query(
-            "UPDATE relay.leases SET owner = $2, epoch = epoch + 1
-             FROM (
-               SELECT partition FROM relay.leases
-               WHERE topic = $1 AND partition < $3
-                 AND (owner IS NULL OR NOT EXISTS (SELECT FROM relay.alive WHERE id = owner))
-               ORDER BY partition
-               LIMIT greatest($4 - (SELECT count(*) FROM relay.leases WHERE topic = $1 AND owner = $2), 0)
-               FOR UPDATE SKIP LOCKED
-             ) AS free
-             WHERE topic = $1 AND leases.partition = free.partition",
-        )
-        .bind(topic)
-        .bind(&*self.relay)
-        .bind(partitions)
-        .bind(aim)
-        .execute(&pool)
-        .await?;
-        let held = sqlx::query_as(
-            "SELECT partition, epoch FROM relay.leases
-             WHERE topic = $1 AND owner = $2 AND partition < $3 ORDER BY partition",
-        )
-        .bind(topic)
-        .bind(&*self.relay)
-        .bind(partitions)
-        .fetch_all(&pool)
-        .await?;
-        Ok(Share { held, aim: usize::try_from(aim).unwrap_or_default() })
-    }
+        transaction.commit().await?;
+        Ok(())
+    };
+    access.bounded(leaving).await
+}
 
-    pub(in crate::ledger) async fn release(&self, topic: &str, partition: i32, epoch: i64) -> Result<()> {
-        let releasing = async {
-            sqlx::query(
-                "UPDATE relay.leases SET owner = NULL
-                 WHERE topic = $1 AND partition = $2 AND owner = $3 AND epoch = $4",
-            )
+pub(super) async fn share(
+    access: &Access,
+    relay: &str,
+    topic: &str,
+    partitions: i32,
+    reads: bool,
+) -> Result<Share> {
+    access.bounded(take_share(access, relay, topic, partitions, reads)).await
+}
+
+async fn take_share(
+    access: &Access,
+    relay: &str,
+    topic: &str,
+    partitions: i32,
+    reads: bool,
+) -> Result<Share> {
+    let pool = access.ready().await?;
+    sqlx::query(
+        "INSERT INTO relay.members (id, topic, alive_until)
+         VALUES ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
+         ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, alive_until = excluded.alive_until",
+    )
+    .bind(relay)
+    .bind(reads.then_some(topic))
+    .bind(millis())
+    .execute(&pool)
+    .await?;
+    if !reads {
+        // What is being written down by one of them is waited for.
+        sqlx::query("UPDATE relay.leases SET owner = NULL WHERE topic = $1 AND owner = $2")
             .bind(topic)
-            .bind(partition)
-            .bind(&*self.relay)
-            .bind(epoch)
-            .execute(&self.access.ready().await?)
+            .bind(relay)
+            .execute(&pool)
             .await?;
-            Ok(())
-        };
-        self.access.bounded(releasing).await
+        return Ok(Share::default());
     }
+    sqlx::query(
+        "INSERT INTO relay.leases (topic, partition)
+         SELECT $1, partition FROM generate_series(0, $2 - 1) AS partition
+         WHERE (SELECT count(*) FROM relay.leases WHERE topic = $1) < $2
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(topic)
+    .bind(partitions)
+    .execute(&pool)
+    .await?;
+    let (relays, before_this): (i64, i64) =
+        sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE id < $2) FROM relay.alive WHERE topic = $1")
+            .bind(topic)
+            .bind(relay)
+            .fetch_one(&pool)
+            .await?;
+    let aim = fair_share(partitions.into(), relays, before_this);
+    sqlx::query(
+        "UPDATE relay.leases SET owner = $2, epoch = epoch + 1
+         FROM (
+           SELECT partition FROM relay.leases
+           WHERE topic = $1 AND partition < $3
+             AND (owner IS NULL OR NOT EXISTS (SELECT FROM relay.alive WHERE id = owner))
+           ORDER BY partition
+           LIMIT greatest($4 - (SELECT count(*) FROM relay.leases WHERE topic = $1 AND owner = $2), 0)
+           FOR UPDATE SKIP LOCKED
+         ) AS free
+         WHERE topic = $1 AND leases.partition = free.partition",
+    )
+    .bind(topic)
+    .bind(relay)
+    .bind(partitions)
+    .bind(aim)
+    .execute(&pool)
+    .await?;
+    let held = sqlx::query_as(
+        "SELECT partition, epoch FROM relay.leases
+         WHERE topic = $1 AND owner = $2 AND partition < $3 ORDER BY partition",
+    )
+    .bind(topic)
+    .bind(relay)
+    .bind(partitions)
+    .fetch_all(&pool)
+    .await?;
+    Ok(Share { held, aim: usize::try_from(aim).unwrap_or_default() })
+}
 
-    /// Keeps a partition this relay's until the end of a transaction, or tells that it is another's.
-    pub(super) async fn hold(
-        &self,
-        transaction: &mut Transaction<'static, sqlx::Postgres>,
-        position: &Position<'_>,
-    ) -> Result<()> {
-        let held = sqlx::query(
-            "SELECT FROM relay.leases
-             WHERE topic = $1 AND partition = $2 AND owner = $3 AND epoch = $4 FOR SHARE",
+pub(super) async fn release(
+    access: &Access,
+    relay: &str,
+    topic: &str,
+    partition: i32,
+    epoch: i64,
+) -> Result<()> {
+    let releasing = async {
+        sqlx::query(
+            "UPDATE relay.leases SET owner = NULL
+             WHERE topic = $1 AND partition = $2 AND owner = $3 AND epoch = $4",
         )
-        .bind(position.topic)
-        .bind(position.partition)
-        .bind(&*self.relay)
-        .bind(position.epoch)
-        .fetch_optional(&mut **transaction)
+        .bind(topic)
+        .bind(partition)
+        .bind(relay)
+        .bind(epoch)
+        .execute(&access.ready().await?)
         .await?;
-        match held {
-            Some(_) => Ok(()),
-            None => Err(NotNow::LeaseLost.into()),
-        }
+        Ok(())
+    };
+    access.bounded(releasing).await
+}
+
+/// Keeps a partition this relay's until the end of a transaction, or tells that it is another's.
+pub(super) async fn hold(
+    relay: &str,
+    transaction: &mut Transaction<'static, sqlx::Postgres>,
+    position: &Position<'_>,
+) -> Result<()> {
+    let held = sqlx::query(
+        "SELECT FROM relay.leases
+         WHERE topic = $1 AND partition = $2 AND owner = $3 AND epoch = $4 FOR SHARE",
+    )
+    .bind(position.topic)
+    .bind(position.partition)
+    .bind(relay)
+    .bind(position.epoch)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    match held {
+        Some(_) => Ok(()),
+        None => Err(NotNow::LeaseLost.into()),
     }
 }
 

@@ -511,7 +511,7 @@ async fn after_a_restart_the_first_statement_goes_to_a_connection_that_lives() {
     let watched = Watched::on(&server).await;
     let held: Vec<_> = futures::future::join_all((0..8).map(|_| watched.open())).await;
     for connection in &held {
-        rows(&connection, "SELECT 1").await.unwrap();
+        rows(connection, "SELECT 1").await.unwrap();
     }
     drop(held);
     let (unused, used) = (watched.open().await, watched.open().await);

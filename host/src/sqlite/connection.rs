@@ -3,11 +3,13 @@
 use super::bindings::sqlite::{Error, RowResult, Value};
 use rusqlite::{
     CachedStatement, ErrorCode,
-    hooks::{AuthAction, AuthContext, Authorization},
+    hooks::{AuthAction, AuthContext, Authorization, Wal},
     types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef},
 };
 use std::{
+    cell::Cell,
     collections::BTreeMap,
+    ffi::c_int,
     fs::Metadata,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -21,8 +23,18 @@ const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
 /// Statements that stay prepared on a connection: more than a component has. SQLite's wrapper keeps 16.
 const PREPARED: usize = 128;
 
+/// Pages of the write-ahead log from which on they are moved into the file, as SQLite has it by itself.
+const LONG_LOG: c_int = 1000;
+
 /// Functions that tell of the statement before on the same connection, which may be another guest's.
 const OF_THE_CONNECTION: [&str; 3] = ["changes", "last_insert_rowid", "total_changes"];
+
+thread_local! {
+    /// Whether this thread is inside [`Connection::run_at_once`].
+    static AT_ONCE: Cell<bool> = const { Cell::new(false) };
+    /// Whether the log was long after the last commit there.
+    static LOG_IS_LONG: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What a guest has set on its connection, by name. Connections with the same settings are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,6 +119,7 @@ impl Connection {
         let effect = Arc::new(Mutex::new(Effect::None));
         let noted = Arc::clone(&effect);
         sqlite.authorizer(Some(move |context: AuthContext<'_>| authorize(&context, &noted)))?;
+        sqlite.wal_hook(Some(committed));
         for (name, value) in &settings.0 {
             sqlite.pragma_update(None, name, value)?;
         }
@@ -154,12 +167,19 @@ impl Connection {
         Ok(rows)
     }
 
-    /// Runs a statement to its end, and waits for nothing.
-    pub(super) fn run_at_once(&mut self, statement: &str, parameters: &[Value]) -> Result<Rows, Failure> {
-        self.sqlite.busy_timeout(Duration::ZERO)?;
+    /// Runs a statement to its end, waits for no lock, and leaves the log as long as it is. Tells whether that is too
+    /// long by now.
+    pub(super) fn run_at_once(
+        &mut self,
+        statement: &str,
+        parameters: &[Value],
+    ) -> (Result<Rows, Failure>, bool) {
+        let _ = self.sqlite.busy_timeout(Duration::ZERO);
+        AT_ONCE.set(true);
         let rows = self.run(statement, parameters, &Effect::None);
-        self.sqlite.busy_timeout(self.patience)?;
-        rows
+        AT_ONCE.set(false);
+        let _ = self.sqlite.busy_timeout(self.patience);
+        (rows, LOG_IS_LONG.take())
     }
 
     fn busy_timeout(&self) -> rusqlite::Result<Duration> {
@@ -170,6 +190,19 @@ impl Connection {
     fn effect(&self) -> std::sync::MutexGuard<'_, Effect> {
         self.effect.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Called by SQLite after a commit to the write-ahead log, in the place of its own checkpoint, which waits for the disk.
+fn committed(log: &Wal, pages: c_int) -> rusqlite::Result<()> {
+    if pages >= LONG_LOG {
+        if AT_ONCE.get() {
+            LOG_IS_LONG.set(true);
+        } else {
+            // As with SQLite's own: it is tried again after the next commit.
+            let _ = log.checkpoint();
+        }
+    }
+    Ok(())
 }
 
 /// Asked by SQLite for each part of a statement that it compiles.

@@ -56,13 +56,14 @@ impl Known {
         self.kind.effect == Effect::None
     }
 
-    /// Whether it took no time when it was last run.
+    /// Whether it can be expected to take no time.
     pub(super) fn is_quick(&self) -> bool {
         self.quick.load(Ordering::Relaxed)
     }
 
-    pub(super) fn took(&self, time: Duration) {
-        self.quick.store(time < QUICK, Ordering::Relaxed);
+    /// It has taken this time, and the next one may have to move the log into the file.
+    pub(super) fn took(&self, time: Duration, log_is_long: bool) {
+        self.quick.store(time < QUICK && !log_is_long, Ordering::Relaxed);
     }
 }
 

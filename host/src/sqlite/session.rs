@@ -103,11 +103,10 @@ impl Session {
             // Two changes of threads cost as much as the statement. No call is given up in the middle: there is
             // no point at which this waits.
             let start = Instant::now();
-            let rows = connection.run_at_once(&call.0, &call.1);
-            match rows {
-                Err(Failure { cause: Cause::Lock, .. }) => free = Some(connection),
-                rows => {
-                    known.took(start.elapsed());
+            match connection.run_at_once(&call.0, &call.1) {
+                (Err(Failure { cause: Cause::Lock, .. }), _) => free = Some(connection),
+                (rows, log_is_long) => {
+                    known.took(start.elapsed(), log_is_long);
                     release(&self.database, connection, &rows);
                     return rows;
                 }
@@ -126,7 +125,7 @@ impl Session {
             }
             let start = Instant::now();
             let rows = connection.run(&call.0, &call.1, &Effect::None);
-            known.took(start.elapsed());
+            known.took(start.elapsed(), false);
             // Before the next writer has its turn, which takes the connection with it.
             release(&database, connection, &rows);
             drop(turn);
@@ -185,7 +184,7 @@ fn run_with_state(
                 own.for_good |= *effect == Effect::Own;
                 let start = Instant::now();
                 let rows = own.connection.run(statement, parameters, effect);
-                known.took(start.elapsed());
+                known.took(start.elapsed(), false);
                 state.settings = Arc::new(own.connection.settings().clone());
                 Run::Done(rows)
             }

@@ -324,3 +324,18 @@ async fn a_guest_that_opens_the_database_sees_the_file_that_is_there() {
     run(&after, "INSERT INTO t VALUES (1)").await.unwrap();
     assert_eq!(integer(&run(&after, "SELECT count(*) FROM t").await.unwrap()), 1);
 }
+
+#[tokio::test]
+async fn the_log_does_not_grow_for_ever() {
+    let folder = folder();
+    let session = folder.open();
+    run(&session, "PRAGMA journal_mode = WAL").await.unwrap();
+    run(&session, "PRAGMA synchronous = NORMAL").await.unwrap();
+    run(&session, "CREATE TABLE t (x)").await.unwrap();
+    for _ in 0..5000 {
+        run(&session, "INSERT INTO t VALUES (1)").await.unwrap();
+    }
+    let log = folder.database.path().with_extension("db-wal");
+    let pages = std::fs::metadata(log).unwrap().len() / 4096;
+    assert!((1000..1200).contains(&pages), "{pages}");
+}

@@ -2,7 +2,7 @@
 
 use crate::{api_key, bearer, other_than, outbox};
 use harness::{
-    Client, IN_TIME, Redis, Relay, Response, Service, Sql, at_once, eventually, number, unused_address,
+    Client, IN_TIME, Redis, Relay, Response, Service, at_once, eventually, number, unused_address,
 };
 use otp_seal::IndexKey;
 use redis::Commands;
@@ -295,7 +295,7 @@ fn redis_forgets_the_number_too() {
 /// How many accounts that Redis holds; of an erased one it holds for a moment that there is none.
 fn cached(redis: &Redis) -> usize {
     let accounts = redis.keys().into_iter().filter(|key| key.starts_with("spin-otp:account:"));
-    let holds = |key: &String| redis.connect().hstrlen::<_, _, usize>(key, "account").is_ok_and(|length| length > 0);
+    let holds = |key: &String| redis.connect().hget::<_, _, Vec<u8>>(key, "account").is_ok_and(|account| !account.is_empty());
     accounts.filter(holds).count()
 }
 

@@ -1,16 +1,9 @@
 //! The limit of a number: at most so many codes in any window.
 
-use crate::{now, outbox_of};
-use harness::{
-    Client, Parameter, Redis, Response, Service, Statements, at_once, bulk_number, eventually, number,
-    temporary_folder,
-};
-use otp_core::{SendLimit, SendWindow, Timestamp};
-use proptest::{prelude::*, test_runner::TestRunner};
-use redis::Commands;
+use crate::outbox_of;
+use harness::{Client, Redis, Response, Service, at_once, eventually, number, temporary_folder};
 use serde_json::json;
 use std::{
-    cell::Cell,
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     thread,

@@ -130,3 +130,46 @@ fn warn_of_suspension(event: &Event) {
         "a range of numbers is suspended: many codes were sent there, and few came back"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::{Arguments, Command, Dlq};
+    use clap::Parser;
+    use otp_events::Data;
+    use otp_seal::EventKeys;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn an_event_that_is_not_the_components_is_dead_and_its_id_is_still_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = ["relay", "dlq", "list", "--state-dir", folder.path().to_str().unwrap()];
+        let Command::Dlq { command: Dlq::List(arguments) } = Arguments::try_parse_from(line).unwrap().command
+        else {
+            panic!("another command was asked for")
+        };
+        let ledger = Ledger::open(&arguments.state).await.unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let signatures = Arc::new(Signatures::new(EventKeys::development(), Arc::clone(&metrics)));
+        let (work, erased) = (Arc::default(), Arc::default());
+        let consumer = Consumer::new(ledger, Arc::clone(&metrics), signatures, work, erased);
+        let mut genuine = Event::new("0198c7a4", EventType::Verified);
+        genuine.subject = Some("9eeec548fe31b7e38fcb0f946ea5c649".to_owned());
+        genuine.data = Some(Data::of(&json!({ "version": 7 })));
+        genuine.sign(&EventKeys::development());
+        let forged = Event { data: Some(Data::of(&json!({ "version": 8 }))), ..genuine.clone() };
+        for read in [consumer.admit(forged.clone()), consumer.read(Record::from(&forged))] {
+            consumer.take(None, &[read]).await.unwrap();
+        }
+        let dead = consumer.ledger.dead(10, true).await.unwrap();
+        let letters: Vec<_> =
+            dead.iter().map(|(_, dead)| (&dead.record, dead.reason.contains("sign"))).collect();
+        assert_eq!(letters, [(&Record::from(&forged), true); 2]);
+        assert_eq!([metrics.consumed.get(), metrics.dead.get()], [0, 2]);
+        for read in [consumer.admit(genuine.clone()), consumer.read(Record::from(&genuine))] {
+            consumer.take(None, &[read]).await.unwrap();
+        }
+        assert_eq!([metrics.consumed.get(), metrics.duplicates.get(), metrics.dead.get()], [1, 1, 2]);
+        consumer.ledger.close().await;
+    }
+}

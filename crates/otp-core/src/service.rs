@@ -39,6 +39,13 @@ pub struct OtpService<'a, D, C, E> {
     pub policy: &'a Policy,
 }
 
+/// Whether a call has a code sent, which a suspended range is spared.
+#[derive(Clone, Copy)]
+enum Sends {
+    ACode,
+    Nothing,
+}
+
 /// What became of a call.
 #[derive(Debug)]
 pub struct Outcome {
@@ -51,30 +58,36 @@ pub struct Outcome {
 impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     /// Makes a code, in the place of any that lives, and creates or updates the account.
     pub async fn generate(&self, recipient: &Recipient, delivery: &Delivery, caller: &Caller) -> Outcome {
-        self.run(recipient, caller, |case| case.generate(delivery)).await
+        self.run(recipient, caller, Sends::ACode, |case| case.generate(delivery)).await
     }
 
     /// Gives the same code again while it lives.
     pub async fn resend(&self, recipient: &Recipient, caller: &Caller) -> Outcome {
-        self.run(recipient, caller, |case| case.resend()).await
+        self.run(recipient, caller, Sends::ACode, |case| case.resend()).await
     }
 
     /// Replaces the code of a known recipient; the old one is dead at once.
     pub async fn regenerate(&self, recipient: &Recipient, caller: &Caller) -> Outcome {
-        self.run(recipient, caller, |case| case.regenerate()).await
+        self.run(recipient, caller, Sends::ACode, |case| case.regenerate()).await
     }
 
     /// Checks a code; a right one is used up.
     pub async fn verify(&self, recipient: &Recipient, attempt: &Attempt, caller: &Caller) -> Outcome {
-        self.run(recipient, caller, |case| case.verify(attempt)).await
+        self.run(recipient, caller, Sends::Nothing, |case| case.verify(attempt)).await
     }
 
     /// Removes all that is known of a recipient, known or not.
     pub async fn erase(&self, recipient: &Recipient, caller: &Caller) -> Outcome {
-        self.run(recipient, caller, |case| case.erase()).await
+        self.run(recipient, caller, Sends::Nothing, |case| case.erase()).await
     }
 
-    async fn run(&self, recipient: &Recipient, caller: &Caller, decide: impl Fn(&Case<'_>) -> Decision) -> Outcome {
+    async fn run(
+        &self,
+        recipient: &Recipient,
+        caller: &Caller,
+        sends: Sends,
+        decide: impl Fn(&Case<'_>) -> Decision,
+    ) -> Outcome {
         let owner = Owner { application: &caller.application, recipient };
         let subject = self.index.recipient(owner.application, recipient.as_str());
         let decoy = || self.index.decoy(owner.application, recipient.as_str(), DECOYS);
@@ -82,7 +95,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             owner,
             subject: &subject,
             decoy: self.policy.uniform.then(decoy),
-            range: recipient.range().filter(|_| self.policy.guarded),
+            range: recipient.range().filter(|_| self.policy.guarded && matches!(sends, Sends::ACode)),
             idempotency: caller.idempotency.as_ref(),
             meters: &caller.meters,
             begun: self.environment.now(),

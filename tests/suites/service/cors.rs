@@ -41,6 +41,7 @@ fn in_production() -> Builder {
         .variable("reveal_otp", "false")
         .variable("encryption_keys", &format!("k1:{}", Base64::encode_string(&[7; 32])))
         .variable("index_key", &Base64::encode_string(&[8; 32]))
+        .variable("event_keys", &format!("k1:{}", Base64::encode_string(&[9; 32])))
         .variable("api_keys", &api_key("shop", "send+verify+admin", API_KEY))
 }
 

@@ -15,6 +15,7 @@ const API_KEY: &str = "5a0c7be1-shops-own-key";
 /// What everybody has, for it stands in the source.
 const PUBLIC_ENCRYPTION_KEY: &[u8] = b"spin-otp public development key.";
 const PUBLIC_INDEX_KEY: &[u8] = b"spin-otp public development idx.";
+const PUBLIC_EVENT_KEY: &[u8] = b"spin-otp public development evt.";
 
 /// `POST /generate-otp` with these fields, as they are, and no others.
 fn generate_as(client: &Client, fields: &[&str]) -> Response {
@@ -226,6 +227,7 @@ fn production() -> Vec<(&'static str, String)> {
         ("profile", "production".to_owned()),
         ("encryption_keys", format!("k1:{KEY}")),
         ("index_key", OTHER_KEY.to_owned()),
+        ("event_keys", format!("k1:{KEY}")),
         ("api_keys", api_key("shop", "send+verify+admin", API_KEY)),
         ("reveal_otp", "false".to_owned()),
     ]
@@ -256,7 +258,8 @@ fn complaint(service: &Service) -> String {
     details[0].clone()
 }
 
-const INSISTED_ON: [&str; 5] = ["encryption_keys", "index_key", "api_keys", "reveal_otp", "otp_length"];
+const INSISTED_ON: [&str; 6] =
+    ["encryption_keys", "index_key", "event_keys", "api_keys", "reveal_otp", "otp_length"];
 
 #[test]
 fn production_names_all_that_it_lacks_at_once_and_serves_nothing() {
@@ -278,6 +281,8 @@ fn production_names_each_thing_that_it_lacks() {
         ("encryption_keys", format!("k1:{KEY},dev:{public}")),
         ("index_key", String::new()),
         ("index_key", Base64::encode_string(PUBLIC_INDEX_KEY)),
+        ("event_keys", String::new()),
+        ("event_keys", format!("k1:{}", Base64::encode_string(PUBLIC_EVENT_KEY))),
         ("api_keys", String::new()),
         ("reveal_otp", "true".to_owned()),
         ("otp_length", "5".to_owned()),

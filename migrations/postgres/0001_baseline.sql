@@ -159,7 +159,8 @@ $count_on$;
 --   late         the moment from which nothing is done any more
 --   event        what goes into the outbox, and `whose` it is
 --   range        one that must not be suspended
---   answer       what is kept for a retry, unless something is kept already; its id is null for nothing
+--   answer       what is kept for a retry from now on; its id is one under which nothing may be kept yet, and its
+--                request is null for nothing
 --   wanted       meters that count the request, see count_on
 CREATE FUNCTION commit_record(
   account accounts, expected bigint, late bigint, event text, whose text, range text, answer idempotency, wanted jsonb
@@ -169,6 +170,9 @@ BEGIN
   IF range IS NOT NULL AND EXISTS (
     SELECT FROM suspensions
     WHERE suspensions.application = account.application AND prefix = range AND until > clock_millis()
+  ) THEN RETURN false; END IF;
+  IF answer.id IS NOT NULL AND EXISTS (
+    SELECT FROM idempotency WHERE id = answer.id AND idempotency.expires_at > clock_millis()
   ) THEN RETURN false; END IF;
 
   IF expected = 0 THEN
@@ -187,7 +191,7 @@ BEGIN
     IF NOT FOUND THEN RETURN false; END IF;
   END IF;
 
-  IF answer.id IS NOT NULL THEN
+  IF answer.request IS NOT NULL THEN
     INSERT INTO idempotency AS kept SELECT answer.*
     -- One whose time is over may still be there.
     ON CONFLICT (id) DO UPDATE SET

@@ -180,7 +180,8 @@ FROM accounts;
 --   late           the moment from which nothing is done any more
 --   event, event_subject   what goes into the outbox, and whose it is
 --   prefix         a range that must not be suspended
---   answer …       what is kept for a retry, unless something is kept already
+--   answer         the id under which no answer may be kept yet
+--   request …      the answer that is kept under it from now on; null for none
 --   meters         JSON array of [key, share, room] that count the request, if all of them have room
 CREATE TRIGGER commits_are_written INSTEAD OF INSERT ON commits
 BEGIN
@@ -214,7 +215,7 @@ BEGIN
   INSERT INTO idempotency (id, subject, request, otp_id, channel, created_at, code_expires_at, expires_at)
   SELECT NEW.answer, NEW.event_subject, NEW.request, NEW.answer_otp_id, NEW.answer_channel, NEW.answer_created_at,
          NEW.answer_code_expires_at, NEW.answer_expires_at
-  WHERE NEW.answer IS NOT NULL
+  WHERE NEW.request IS NOT NULL
   -- One whose time is over may still be there.
   ON CONFLICT (id) DO UPDATE SET
     subject = excluded.subject, request = excluded.request, otp_id = excluded.otp_id, channel = excluded.channel,

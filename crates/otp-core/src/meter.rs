@@ -45,7 +45,9 @@ impl Meter {
     /// What is said of it if it lets nobody in at `now`, where it is empty at `empty_at` (microseconds since the Unix
     /// epoch).
     pub fn full(&self, empty_at: i64, now: Timestamp) -> Option<Quota> {
-        let full = empty_at > now.unix_micros().saturating_add(self.limit.room());
+        // The clock has milliseconds: what has room within this one is not full.
+        let end = now.unix_micros().saturating_add(1_000);
+        let full = empty_at > end.saturating_add(self.limit.room());
         full.then(|| Quota { name: self.name, remaining: 0, seconds: self.limit.wait(empty_at, now) })
     }
 }

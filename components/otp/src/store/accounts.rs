@@ -55,30 +55,25 @@ impl Connection {
     ) -> Result<Committed, Unavailable> {
         let late = request.begun.unix_millis() + LATE + self.ahead();
         let expected = commit.expected.map_or(0, Revision::get);
-        let (account, expected, kept) = match commit.record {
-            None => (nothing(), Value::Null, None),
-            Some(record) => {
-                let kept = request.idempotency.zip(record.kept.as_ref());
-                match &record.account {
-                    Change::To(account) => {
-                        let values = account_row::values(request.subject.as_str(), &request.owner, account);
-                        (values, expected.into(), kept)
-                    }
-                    Change::Decoy(account) => {
-                        let subject = decoy(request.decoy.unwrap_or_default());
-                        (account_row::values(&subject, &request.owner, account), Value::Null, kept)
-                    }
-                    Change::Erased { floor } => {
-                        return self.erase(request, expected, *floor, late, event.unwrap_or_default()).await;
-                    }
-                }
+        let (account, expected) = match commit.record.map(|record| &record.account) {
+            None => (nothing(), Value::Null),
+            Some(Change::To(account)) => {
+                (account_row::values(request.subject.as_str(), &request.owner, account), expected.into())
+            }
+            Some(Change::Decoy(account)) => {
+                let subject = decoy(request.decoy.unwrap_or_default());
+                (account_row::values(&subject, &request.owner, account), Value::Null)
+            }
+            Some(Change::Erased { floor }) => {
+                return self.erase(request, expected, *floor, late, event.unwrap_or_default()).await;
             }
         };
+        let kept = commit.record.and_then(|record| record.kept.as_ref());
         let parameters = account
             .into_iter()
             .chain([expected, late.into(), event.into(), request.subject.as_str().into()])
             .chain([request.range.filter(|_| commit.record.is_some()).into()])
-            .chain(answer(kept, request.begun))
+            .chain(answer(request.idempotency, kept, request.begun))
             .chain([meters(commit.meters)]);
         Ok(committed(&self.run(statement::COMMIT, parameters).await?))
     }
@@ -122,12 +117,12 @@ fn kept(row: &Row) -> Result<KeptAnswer, Unavailable> {
     Ok(KeptAnswer { request: row.text(KEPT)?.to_owned(), code })
 }
 
-/// The columns of an answer that is kept: its id, and after that those of `idempotency`.
-fn answer(kept: Option<(&Idempotency, &KeptAnswer)>, begun: Timestamp) -> [Value; 7] {
-    let code = kept.and_then(|(_, kept)| kept.code.as_ref());
+/// The id under which no answer may be kept yet, and the columns of the one that is.
+fn answer(idempotency: Option<&Idempotency>, kept: Option<&KeptAnswer>, begun: Timestamp) -> [Value; 7] {
+    let code = kept.and_then(|kept| kept.code.as_ref());
     [
-        kept.map(|(idempotency, _)| idempotency.id.as_str()).into(),
-        kept.map(|(_, kept)| kept.request.as_str()).into(),
+        idempotency.map(|idempotency| idempotency.id.as_str()).into(),
+        kept.map(|kept| kept.request.as_str()).into(),
         code.map(|(otp_id, ..)| otp_id.as_str()).into(),
         code.map(|(_, channel, ..)| channel.as_str()).into(),
         code.map(|(_, _, created_at, _)| *created_at).into(),

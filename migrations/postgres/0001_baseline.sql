@@ -152,6 +152,18 @@ BEGIN
 END
 $count_on$;
 
+-- What commit_record is told of an account and of an answer. Types of their own: where a newer version has given the
+-- tables more columns, the older one still says what it knows.
+CREATE TYPE account_as_decided AS (
+  subject text, application text, recipient text, revision bigint, email text, email_verified_at bigint,
+  pending_email text, sends text, refused_at bigint, failures bigint, locked_until bigint, check_refused text,
+  otp_id text, version bigint, sealed bytea, check_value bytea, channel text, address text, created_at bigint,
+  expires_at bigint, attempts bigint, used_at bigint
+);
+CREATE TYPE answer_as_given AS (
+  id text, request text, otp_id text, channel text, created_at bigint, code_expires_at bigint, expires_at bigint
+);
+
 -- Writes all of it, or nothing if something is not as it was when that was decided, and tells which. It holds no rules:
 -- it compares. Each of its statements sees what was committed before it, also what it has waited for.
 --   account      what the account is from now on; its subject is null for none (the meters are all that counts)
@@ -163,7 +175,8 @@ $count_on$;
 --                request is null for nothing
 --   wanted       meters that count the request, see count_on
 CREATE FUNCTION commit_record(
-  account accounts, expected bigint, late bigint, event text, whose text, range text, answer idempotency, wanted jsonb
+  account account_as_decided, expected bigint, late bigint, event text, whose text, range text, answer answer_as_given,
+  wanted jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $commit_record$
 BEGIN
   IF clock_millis() >= late THEN RETURN false; END IF;
@@ -176,7 +189,11 @@ BEGIN
   ) THEN RETURN false; END IF;
 
   IF expected = 0 THEN
-    INSERT INTO accounts SELECT account.* ON CONFLICT (subject) DO NOTHING;
+    INSERT INTO accounts
+      (subject, application, recipient, revision, email, email_verified_at, pending_email, sends, refused_at, failures,
+       locked_until, check_refused, otp_id, version, sealed, check_value, channel, address, created_at, expires_at,
+       attempts, used_at)
+    SELECT account.* ON CONFLICT (subject) DO NOTHING;
     IF NOT FOUND THEN RETURN false; END IF;
     IF account.revision <= (SELECT up_to FROM forgotten) THEN PERFORM give_up(); END IF;
   ELSIF account.subject IS NOT NULL THEN
@@ -192,7 +209,10 @@ BEGIN
   END IF;
 
   IF answer.request IS NOT NULL THEN
-    INSERT INTO idempotency AS kept SELECT answer.*
+    INSERT INTO idempotency AS kept
+      (id, subject, request, otp_id, channel, created_at, code_expires_at, expires_at)
+    VALUES (answer.id, whose, answer.request, answer.otp_id, answer.channel, answer.created_at, answer.code_expires_at,
+            answer.expires_at)
     -- One whose time is over may still be there.
     ON CONFLICT (id) DO UPDATE SET
       (subject, request, otp_id, channel, created_at, code_expires_at, expires_at) =

@@ -98,11 +98,17 @@ fn meters(application: &str, headers: &HeaderMap, asks: Asks, config: &Config) -
         // Spin always tells where a request came from; if it ever does not, those are one client.
         let address = ClientAddress::of(headers, &config.trusted_proxies)
             .map_or_else(String::new, |address| address.to_string());
-        let key = keyed(format!("client:{}", config.index_key.fingerprint("client", &[application, &address])), &limit);
+        let key = keyed(
+            format!("client:{}", config.index_key.fingerprint("client", &[application, &address])),
+            &limit,
+        );
         Meter { name: "client", key, limit }
     });
-    let key =
-        config.key_limit.map(|limit| Meter { name: "key", key: keyed(format!("key:{application}"), &limit), limit });
+    let key = config.key_limit.map(|limit| Meter {
+        name: "key",
+        key: keyed(format!("key:{application}"), &limit),
+        limit,
+    });
     let global = config.global_limit.filter(|_| sends);
     let global = global.map(|limit| Meter { name: "global", key: keyed("global".to_owned(), &limit), limit });
     client.into_iter().chain(key).chain(global).collect()

@@ -167,7 +167,8 @@ impl Config {
         let encryption_keys =
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
         let index_key = reader.read("index_key", |key| unless_empty(key, IndexKey::parse)).await.flatten();
-        let event_keys = reader.read("event_keys", |list| unless_empty(list, EventKeys::parse)).await.flatten();
+        let event_keys =
+            reader.read("event_keys", |list| unless_empty(list, EventKeys::parse)).await.flatten();
         let database = reader.postgres().await.map_or(Place::File, |address| Place::Server(Rc::new(address)));
         // Where nobody shall be able to tell, nothing is noted of a number.
         let noted = policy.sends.filter(|_| !policy.uniform);
@@ -392,14 +393,7 @@ impl Reader {
                 return Err(format!("is empty, but {name} is set"));
             }
             unless_empty(endpoint, |endpoint| {
-                Postgres::new(
-                    endpoint,
-                    &user,
-                    &password,
-                    &database,
-                    tls.unwrap_or_default(),
-                    &authority,
-                )
+                Postgres::new(endpoint, &user, &password, &database, tls.unwrap_or_default(), &authority)
             })
             .map_err(str::to_owned)
         })

@@ -64,7 +64,11 @@ pub(crate) fn count(config: &Rc<Config>, application: &str, recipient: &Recipien
     });
 }
 
-async fn write(config: &Config, guard: &Guard, gathered: &BTreeMap<Range, Counts>) -> Result<(), Unavailable> {
+async fn write(
+    config: &Config,
+    guard: &Guard,
+    gathered: &BTreeMap<Range, Counts>,
+) -> Result<(), Unavailable> {
     let now = Environment.now();
     let store = Store::aside(&config.database);
     for (range, tally) in store.count_destinations(guard, now, gathered).await? {
@@ -90,8 +94,7 @@ async fn write(config: &Config, guard: &Guard, gathered: &BTreeMap<Range, Counts
 
 /// The event that says so.
 fn suspended(range: &Range, tally: &Tally, now: Timestamp, until: Timestamp, keys: &EventKeys) -> String {
-    let mut event =
-        Event::new(OtpId::generate(now, &Environment).as_str(), EventType::DestinationSuspended);
+    let mut event = Event::new(OtpId::generate(now, &Environment).as_str(), EventType::DestinationSuspended);
     event.subject = Some(range.prefix.clone());
     event.time = Some(now.to_string());
     event.application = Some(range.application.clone());

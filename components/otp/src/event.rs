@@ -10,7 +10,12 @@ use std::fmt::Write;
 const JSON: &str = "application/json";
 
 /// The event of a request, whole.
-pub(crate) fn of_request(event: &OtpEvent, request: &Request<'_>, origin: &Origin, keys: &EventKeys) -> String {
+pub(crate) fn of_request(
+    event: &OtpEvent,
+    request: &Request<'_>,
+    origin: &Origin,
+    keys: &EventKeys,
+) -> String {
     let r#type = match event.kind {
         EventKind::Generated => EventType::Generated,
         EventKind::Resent => EventType::Resent,

@@ -1,8 +1,8 @@
 //! A request's way to the domain: what it is decided on, and what it leaves on record.
 
 use crate::{
-    cache::Cache, config::Config, destinations, environment::Environment, event,
-    origin::Origin, publish, store::Store,
+    cache::Cache, config::Config, destinations, environment::Environment, event, origin::Origin, publish,
+    store::Store,
 };
 use otp_core::{
     Answer, Caller, OtpService, Outcome, Recipient, Refusal,
@@ -24,9 +24,9 @@ impl Database for RequestStore<'_> {
     }
 
     async fn commit(&self, request: &Request<'_>, commit: &Commit<'_>) -> Result<Committed, Unavailable> {
-        let event = commit.record.map(|record| {
-            event::of_request(&record.event, request, self.origin, &self.config.event_keys)
-        });
+        let event = commit
+            .record
+            .map(|record| event::of_request(&record.event, request, self.origin, &self.config.event_keys));
         self.store.commit(request, commit, event).await
     }
 }

@@ -59,7 +59,10 @@ impl Dice {
 /// Lets the others go on.
 async fn pause() {
     let mut paused = false;
-    std::future::poll_fn(|_| if std::mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    std::future::poll_fn(
+        |_| if std::mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending },
+    )
+    .await;
 }
 
 /// A clock that goes on when it is told to, and dice.
@@ -217,10 +220,16 @@ impl Arena {
             _ => None,
         };
         let idempotency = match request {
-            otp_oracle::Request::Generate { key, .. } | otp_oracle::Request::Regenerate { key, .. } => key.map(|key| {
-                let key = key.to_string();
-                Idempotency::new(&self.index, ["default", request.name(), &key], &recipient, delivery.as_ref())
-            }),
+            otp_oracle::Request::Generate { key, .. } | otp_oracle::Request::Regenerate { key, .. } => key
+                .map(|key| {
+                    let key = key.to_string();
+                    Idempotency::new(
+                        &self.index,
+                        ["default", request.name(), &key],
+                        &recipient,
+                        delivery.as_ref(),
+                    )
+                }),
             _ => None,
         };
         let caller = Caller { application: "default".to_owned(), meters: Vec::new(), idempotency };
@@ -249,7 +258,9 @@ fn address(which: u8) -> EmailAddress {
 
 /// What a client would have heard.
 fn heard(again: bool, outcome: Outcome, during: Span) -> Result<Heard, String> {
-    let limit = |quota: &Quota| ("ratelimit".to_owned(), format!("\"number\";r={};t={}", quota.remaining, quota.seconds));
+    let limit = |quota: &Quota| {
+        ("ratelimit".to_owned(), format!("\"number\";r={};t={}", quota.remaining, quota.seconds))
+    };
     let mut headers = Vec::new();
     let (status, body) = match &outcome.answer {
         Ok(Answer::Issued(issued)) => {
@@ -306,7 +317,12 @@ fn heard(again: bool, outcome: Outcome, during: Span) -> Result<Heard, String> {
 }
 
 /// A request that is worth making by now.
-fn request(dice: &Dice, worlds: &BTreeSet<World>, told: &[Vec<Told>; 2], length: usize) -> otp_oracle::Request {
+fn request(
+    dice: &Dice,
+    worlds: &BTreeSet<World>,
+    told: &[Vec<Told>; 2],
+    length: usize,
+) -> otp_oracle::Request {
     let who = usize::from(dice.one_in(5));
     let newest = worlds.first().and_then(|world| world.code(who));
     let key = (dice.one_in(4)).then(|| dice.below(3) as u8);
@@ -369,13 +385,17 @@ fn run(rules: Rules, seed: u64, caches: bool) {
             }
             let requests: Vec<_> = match dice.below(8) {
                 0 => vec![request(&dice, &worlds, &told, world.rules.length); 2 + dice.below(4)],
-                1 | 2 => (0..2 + dice.below(3)).map(|_| request(&dice, &worlds, &told, world.rules.length)).collect(),
+                1 | 2 => (0..2 + dice.below(3))
+                    .map(|_| request(&dice, &worlds, &told, world.rules.length))
+                    .collect(),
                 _ => vec![request(&dice, &worlds, &told, world.rules.length)],
             };
-            let answers = at_once(&dice, &now, requests.iter().map(|request| world.send(&service, request, &now)));
+            let answers =
+                at_once(&dice, &now, requests.iter().map(|request| world.send(&service, request, &now)));
             let mut burst = Vec::new();
             for (request, answer) in requests.into_iter().zip(answers) {
-                let fail = |why: String| panic!("seed {seed}, sequence {sequence}:\n{history}{request:?}: {why}");
+                let fail =
+                    |why: String| panic!("seed {seed}, sequence {sequence}:\n{history}{request:?}: {why}");
                 let heard = answer.unwrap_or_else(fail);
                 let Span { from, to } = heard.during;
                 let _ = writeln!(history, "{from}-{to} {request:?} → {heard}");
@@ -389,9 +409,15 @@ fn run(rules: Rules, seed: u64, caches: bool) {
             if after.is_empty() {
                 let (request, heard) = &burst[0];
                 let why = objection(&world.rules, &worlds, request, heard);
-                panic!("seed {seed}, sequence {sequence}: no order of the last {} explains it\n{history}{why}", burst.len());
+                panic!(
+                    "seed {seed}, sequence {sequence}: no order of the last {} explains it\n{history}{why}",
+                    burst.len()
+                );
             }
-            assert!(is_clear(&after), "seed {seed}, sequence {sequence}: the model has lost the thread\n{history}");
+            assert!(
+                is_clear(&after),
+                "seed {seed}, sequence {sequence}: the model has lost the thread\n{history}"
+            );
             worlds = after;
         }
         conflicts += memory.conflicts.get();
@@ -434,7 +460,11 @@ fn wait(dice: &Dice, now: &Cell<i64>, worlds: &BTreeSet<World>, rules: &Rules) {
 }
 
 /// Runs futures side by side; which one goes on next is a matter of luck, and so is how much time passes.
-fn at_once<T>(dice: &Dice, now: &Cell<i64>, futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+fn at_once<T>(
+    dice: &Dice,
+    now: &Cell<i64>,
+    futures: impl Iterator<Item = impl Future<Output = T>>,
+) -> Vec<T> {
     let mut running: Vec<(usize, Pin<Box<_>>)> = futures.map(Box::pin).enumerate().collect();
     let mut done: Vec<(usize, T)> = Vec::new();
     let mut context = Context::from_waker(Waker::noop());

@@ -216,7 +216,12 @@ impl Case<'_> {
         self.account.map_or(self.floor, |account| account.revision).next(self.now)
     }
 
-    pub(crate) fn event(&self, kind: EventKind, reason: Option<&'static str>, code: Option<&AccountCode>) -> OtpEvent {
+    pub(crate) fn event(
+        &self,
+        kind: EventKind,
+        reason: Option<&'static str>,
+        code: Option<&AccountCode>,
+    ) -> OtpEvent {
         OtpEvent {
             id: self.draft.event_id.clone(),
             kind,
@@ -244,7 +249,12 @@ impl Case<'_> {
     }
 
     /// The code that was drawn, made now.
-    pub(crate) fn new_code(&self, version: Revision, channel: Channel, address: Option<String>) -> AccountCode {
+    pub(crate) fn new_code(
+        &self,
+        version: Revision,
+        channel: Channel,
+        address: Option<String>,
+    ) -> AccountCode {
         let otp_id = self.draft.otp_id.clone();
         let (application, recipient) = (self.owner.application, self.owner.recipient.as_str());
         let check = self.index.check(application, otp_id.as_str(), recipient, self.draft.code.expose());

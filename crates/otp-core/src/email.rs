@@ -16,7 +16,9 @@ pub enum InvalidEmail {
     #[error("email is not a mail address such as ada@example.com")]
     Form,
     /// `"ada lovelace"@example.com` is an address to RFC 5321, and to few mail servers.
-    #[error("email has a local part in quotes, which few mail servers take; write it without, such as ada@example.com")]
+    #[error(
+        "email has a local part in quotes, which few mail servers take; write it without, such as ada@example.com"
+    )]
     Quoted,
     /// `ada@[192.0.2.1]`
     #[error("email names a machine by its number; write the domain, such as ada@example.com")]

@@ -28,7 +28,11 @@ pub trait Database {
     /// the meters count. It does so only if all is as it was when that was decided: the account has the expected
     /// revision, no answer is kept under the request's Idempotency-Key, the range is not suspended, and every meter
     /// has room. Later than the request's deadline it does nothing.
-    fn commit(&self, request: &Request<'_>, commit: &Commit<'_>) -> impl Future<Output = Result<Committed, Unavailable>>;
+    fn commit(
+        &self,
+        request: &Request<'_>,
+        commit: &Commit<'_>,
+    ) -> impl Future<Output = Result<Committed, Unavailable>>;
 }
 
 /// Holds accounts close by, and counts. It may be empty, stale or away at any time: whatever it says, the database has

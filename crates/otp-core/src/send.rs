@@ -79,15 +79,16 @@ impl Case<'_> {
             };
         }
         let says = matches!(refusal, Refusal::RecipientLocked { .. } | Refusal::RateLimited(_));
-        let record = self.account.filter(|account| says && self.is_first_refusal(account)).map(|account| Record {
-            event: self.event(EventKind::Limited, refusal.reason(), account.code.as_ref()),
-            account: Change::To(Box::new(Account {
-                revision: self.next_revision(),
-                refused_at: Some(self.now),
-                ..account.clone()
-            })),
-            kept: None,
-        });
+        let record =
+            self.account.filter(|account| says && self.is_first_refusal(account)).map(|account| Record {
+                event: self.event(EventKind::Limited, refusal.reason(), account.code.as_ref()),
+                account: Change::To(Box::new(Account {
+                    revision: self.next_revision(),
+                    refused_at: Some(self.now),
+                    ..account.clone()
+                })),
+                kept: None,
+            });
         Decision { record, ..Decision::refused(refusal) }
     }
 
@@ -118,7 +119,8 @@ impl Case<'_> {
             Some((otp_id, channel, created_at, expires_at)) if !self.policy.uniform => {
                 let live = self.account.filter(|account| account.refused_by_lock(self.now).is_none());
                 let live = live.and_then(|account| account.code.as_ref());
-                let live = live.filter(|code| code.otp_id == *otp_id && code.dead(self.policy, self.now).is_none());
+                let live =
+                    live.filter(|code| code.otp_id == *otp_id && code.dead(self.policy, self.now).is_none());
                 Answer::Issued(IssuedCode {
                     code: live.and_then(|code| self.open(code)),
                     otp_id: otp_id.clone(),

@@ -30,9 +30,12 @@ impl Case<'_> {
         let decision = match self.refused_unseen(attempt) {
             Some(refusal) => self.not_compared(refusal),
             // What may be compared has a code.
-            None => self.account.map_or_else(|| self.not_compared(Refusal::NotFound), |account| {
-                if right { self.right(account.clone()) } else { self.wrong(account.clone()) }
-            }),
+            None => self.account.map_or_else(
+                || self.not_compared(Refusal::NotFound),
+                |account| {
+                    if right { self.right(account.clone()) } else { self.wrong(account.clone()) }
+                },
+            ),
         };
         Decision { charged: true, ..decision }
     }
@@ -97,8 +100,9 @@ impl Case<'_> {
         if locks {
             // After a lock they are counted anew.
             account.failures = 0;
-            account.locked_until =
-                Some(otp_terms::Timestamp::from_unix_millis(self.now.unix_millis() + self.policy.lock.millis()));
+            account.locked_until = Some(otp_terms::Timestamp::from_unix_millis(
+                self.now.unix_millis() + self.policy.lock.millis(),
+            ));
             account.check_refused = None;
         }
         let kind =

@@ -100,7 +100,8 @@ impl IndexKey {
         let root = Hkdf::<Sha256>::new(None, &**root);
         let subkey = |label: &str| {
             let mut key = KeyBytes::new([0; key::KEY_BYTES]);
-            root.expand(label.as_bytes(), key.as_mut_slice()).expect("32 bytes are one block of HKDF-SHA-256");
+            root.expand(label.as_bytes(), key.as_mut_slice())
+                .expect("32 bytes are one block of HKDF-SHA-256");
             Hmac::new_from_slice(&*key).expect("HMAC takes keys of any length")
         };
         Self {
@@ -224,7 +225,10 @@ mod tests {
     #[test]
     fn another_key_makes_another_index() {
         let one = IndexKey::parse(KEY).unwrap();
-        assert_ne!(one.recipient("a", "+14155550123"), IndexKey::development().recipient("a", "+14155550123"));
+        assert_ne!(
+            one.recipient("a", "+14155550123"),
+            IndexKey::development().recipient("a", "+14155550123")
+        );
     }
 
     #[test]

@@ -138,7 +138,16 @@ mod tests {
     const NONCE: [u8; NONCE_BYTES] = [9; NONCE_BYTES];
 
     fn context<'a>(purpose: &'a str, otp_id: &'a str, recipient: &'a str) -> Context<'a> {
-        Context { purpose, otp_id, recipient, application: "shop", channel: "sms", address: "", version: 7, expires_at: 9 }
+        Context {
+            purpose,
+            otp_id,
+            recipient,
+            application: "shop",
+            channel: "sms",
+            address: "",
+            version: 7,
+            expires_at: 9,
+        }
     }
 
     proptest! {

@@ -58,10 +58,8 @@ impl EventKeys {
 
     /// Whether `signature` is one of these keys' over `fields`. Takes the same time whatever is different.
     pub fn check(&self, signature: Option<&str>, fields: &[&[u8]]) -> Result<(), SignatureError> {
-        let (id, digits) = signature
-            .ok_or(SignatureError::Missing)?
-            .split_once(':')
-            .ok_or(SignatureError::Refused)?;
+        let (id, digits) =
+            signature.ok_or(SignatureError::Missing)?.split_once(':').ok_or(SignatureError::Refused)?;
         let (_, key) = self.keys.iter().find(|(known, _)| known == id).ok_or(SignatureError::UnknownKey)?;
         let tag = bytes(digits).ok_or(SignatureError::Refused)?;
         mac(key, fields).verify_slice(&tag).map_err(|_| SignatureError::Refused)
@@ -116,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_signature_holds_for_what_was_signed_with_a_key_that_is_known() {
-        let (old, both) = (EventKeys::parse(OLD).unwrap(), EventKeys::parse(&format!("{NEW},{OLD}")).unwrap());
+        let (old, both) =
+            (EventKeys::parse(OLD).unwrap(), EventKeys::parse(&format!("{NEW},{OLD}")).unwrap());
         let signature = old.sign(&[b"a", b"b"]);
         assert_eq!(both.check(Some(&signature), &[b"a", b"b"]), Ok(()));
         assert!(both.sign(&[]).starts_with("new:"));

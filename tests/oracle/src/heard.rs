@@ -40,7 +40,12 @@ pub struct Asked<'a> {
 
 impl Heard {
     /// What was heard without a wire: a status, some header fields, and the body.
-    pub fn of(status: u16, headers: Vec<(String, String)>, json: Value, during: Span) -> Result<Self, String> {
+    pub fn of(
+        status: u16,
+        headers: Vec<(String, String)>,
+        json: Value,
+        during: Span,
+    ) -> Result<Self, String> {
         let mut heard = Self { status, code: String::new(), json, told: None, during, headers };
         if status >= 400 {
             heard.code = heard.text_at("code")?.to_owned();
@@ -58,21 +63,9 @@ impl Heard {
         during: Span,
         asked: Asked<'_>,
     ) -> Result<Self, String> {
-        let mut heard = Self {
-            status,
-            code: String::new(),
-            json: Value::Null,
-            told: None,
-            during,
-            headers,
-        };
+        let mut heard = Self { status, code: String::new(), json: Value::Null, told: None, during, headers };
         heard.understand(body, asked).map_err(|wrong| {
-            format!(
-                "{wrong}\n    in {} {:?} {}",
-                heard.status,
-                heard.headers,
-                String::from_utf8_lossy(body)
-            )
+            format!("{wrong}\n    in {} {:?} {}", heard.status, heard.headers, String::from_utf8_lossy(body))
         })?;
         Ok(heard)
     }

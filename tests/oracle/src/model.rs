@@ -337,9 +337,10 @@ impl World {
                 Admitted::Refused(answer, user) => possible.push((answer, self.with(request.who(), user))),
                 Admitted::Sent { user, sends, quota } => {
                     let user = User { email: told.email, ..user };
-                    possible.extend(
-                        drawn.map(|drawn| self.issued(rules, Ok(user), request, drawn, to, now, sends, quota)),
-                    );
+                    possible
+                        .extend(drawn.map(|drawn| {
+                            self.issued(rules, Ok(user), request, drawn, to, now, sends, quota)
+                        }));
                 }
             }
         }

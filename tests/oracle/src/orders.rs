@@ -15,11 +15,7 @@ const MOST_WORLDS: usize = 2_000;
 ///
 /// Goes by subsets, not by permutations: the worlds after a subset of the requests are those after each subset
 /// with one less, one request on.
-pub fn explained(
-    rules: &Rules,
-    worlds: &BTreeSet<World>,
-    burst: &[(Request, Heard)],
-) -> BTreeSet<World> {
+pub fn explained(rules: &Rules, worlds: &BTreeSet<World>, burst: &[(Request, Heard)]) -> BTreeSet<World> {
     let all = 1_usize << burst.len();
     let mut after = vec![BTreeSet::new(); all];
     after[0] = worlds.clone();

@@ -258,7 +258,7 @@ fn a_slow_or_cut_redis_makes_nothing_wrong_and_nobody_wait() {
     all_troubles(&service, &proxy, Loss::Speed);
     eventually("a cached code", RECOVERY, || {
         service.client().generate(&fresh_number());
-        redis.keys().iter().any(|key| key.starts_with("spin-otp:code:"))
+        redis.keys().iter().any(|key| key.starts_with("spin-otp:account:"))
     });
 }
 

@@ -161,15 +161,7 @@ fn reasons(log: &str) -> Vec<String> {
 }
 
 fn lasting() -> Rules {
-    Rules {
-        length: 10,
-        life: 600_000,
-        attempts: 3,
-        failures: 7,
-        lock: 3_600_000,
-        limit: 4,
-        window: 600_000,
-    }
+    Rules { length: 10, life: 600_000, attempts: 3, failures: 7, lock: 3_600_000, limit: 4, window: 600_000 }
 }
 
 fn settings(rules: &Rules, with_keys: bool) -> Builder {

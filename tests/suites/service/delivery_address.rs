@@ -80,7 +80,8 @@ fn a_code_that_went_to_a_former_address_does_not_verify_the_present_one() {
 /// Where the last code of a number went, as its event has it.
 fn sent_to(service: &Service, number: &str) -> (String, Option<String>) {
     let events = outbox(service);
-    let of_number = |event: &&Value| event["data"]["mobileNumber"] == number && event["data"]["sealedOtp"].is_string();
+    let of_number =
+        |event: &&Value| event["data"]["mobileNumber"] == number && event["data"]["sealedOtp"].is_string();
     let event = events.iter().rfind(of_number).unwrap();
     let text = |field: &str| event["data"][field].as_str().map(str::to_owned);
     (text("channel").unwrap(), text("email"))
@@ -95,7 +96,11 @@ fn an_address_that_nobody_has_confirmed_is_sent_no_code_but_the_one_that_asked_f
     let again = client.resend(&number).expect(200);
     assert_eq!((&again["otp"], &again["channel"]), (&json!(otp), &json!("sms")));
     assert_eq!(sent_to(&service, &number), ("sms".to_owned(), None));
-    assert_eq!(delivered(&service, &KeyRing::development(), &number), otp, "sealed for the way that it takes");
+    assert_eq!(
+        delivered(&service, &KeyRing::development(), &number),
+        otp,
+        "sealed for the way that it takes"
+    );
     // By now it may have been read on the phone: it proves no address.
     client.verify(&number, &otp).expect(200);
     assert_eq!(addresses(&service, &number), (some("one@example.com"), false, None));

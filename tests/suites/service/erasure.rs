@@ -295,7 +295,9 @@ fn redis_forgets_the_number_too() {
 /// How many accounts that Redis holds; of an erased one it holds for a moment that there is none.
 fn cached(redis: &Redis) -> usize {
     let accounts = redis.keys().into_iter().filter(|key| key.starts_with("spin-otp:account:"));
-    let holds = |key: &String| redis.connect().hget::<_, _, Vec<u8>>(key, "account").is_ok_and(|account| !account.is_empty());
+    let holds = |key: &String| {
+        redis.connect().hget::<_, _, Vec<u8>>(key, "account").is_ok_and(|account| !account.is_empty())
+    };
     accounts.filter(holds).count()
 }
 

@@ -331,8 +331,11 @@ fn what_has_waited_too_long_is_dead_and_in_the_end_gone() {
         || client.send("POST", "/internal/purge", &[("authorization", &authorization)], b"").expect(200);
     assert_eq!(purge(), json!({ "expired": 0, "removed": 0, "answers": 0, "meters": 0, "counts": 0 }));
     let database = service.sql();
-    database.execute("UPDATE outbox SET created_at = created_at - 3601000
-         WHERE sequence IN (SELECT sequence FROM outbox ORDER BY sequence LIMIT 2)", &[]);
+    database.execute(
+        "UPDATE outbox SET created_at = created_at - 3601000
+         WHERE sequence IN (SELECT sequence FROM outbox ORDER BY sequence LIMIT 2)",
+        &[],
+    );
     assert_eq!(purge(), json!({ "expired": 2, "removed": 0, "answers": 0, "meters": 0, "counts": 0 }));
     assert_eq!(outbox(&service).len(), 1);
     let reason = database.text("SELECT reason FROM outbox_dead LIMIT 1", &[]);

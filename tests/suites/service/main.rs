@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod api_keys;
+mod applications;
 mod at_once;
 mod bad_input;
 mod cache;
 mod cache_failures;
 mod configuration;
+mod contention;
 mod contract;
 mod cors;
 mod delivery_address;
@@ -28,12 +30,14 @@ mod outage;
 mod postgres_server;
 mod profiles;
 mod readme;
+mod recipients;
 mod regenerate;
 mod resend;
 mod rotation;
 mod schema;
 mod secrets;
 mod sqlite_file;
+mod statements;
 mod uniform;
 mod verify;
 

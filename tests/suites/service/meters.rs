@@ -160,7 +160,8 @@ fn all_limits_are_told_and_the_one_that_refuses_is_named() {
     refused_by("number", &to_one("key-two"));
     drop(service);
 
-    let service = with_keys(&keys).variable("client_rate_limit", "2/3600").variable("key_rate_limit", "9/60").start();
+    let service =
+        with_keys(&keys).variable("client_rate_limit", "2/3600").variable("key_rate_limit", "9/60").start();
     let client = service.client();
     for key in ["key-one", "key-two"] {
         accepted(&generate_with_key(&client, key));

@@ -16,7 +16,7 @@ fn the_description_tells_the_paths_methods_and_fields_that_there_are() {
     for (path, operations) in api["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let body = if method == "post" { examples.to_string() } else { String::new() };
-            let path = &path.replace("{mobileNumber}", &harness::number());
+            let path = &path.replace("{user}", &harness::number());
             let answer = client.send(&method.to_uppercase(), path, &[], body.as_bytes());
             let described = &operation["responses"][answer.status.to_string()];
             assert!(described.is_object(), "{method} {path} answered {}", answer.status);

@@ -49,9 +49,8 @@ fn a_version_grows_even_when_the_clock_stands_behind_it() {
     client.generate(&number);
     let database = service.sql();
     let revision = |statement: &str| database.number(statement, &[&number]);
-    let ahead = revision(
-        "UPDATE accounts SET revision = revision + 1000000 WHERE recipient = ?1 RETURNING revision",
-    );
+    let ahead =
+        revision("UPDATE accounts SET revision = revision + 1000000 WHERE recipient = ?1 RETURNING revision");
     client.generate(&number);
     client.regenerate(&number).expect(201);
     assert_eq!(revision("SELECT version FROM accounts WHERE recipient = ?1"), ahead + 2);
@@ -73,7 +72,8 @@ impl Writing {
         let text = |text: &str| Text(text.to_owned());
         let whose = [text("subject"), text("default"), text("+14155550123"), Integer(self.revision)];
         let nothing = [Null, Null, Null, text("[]"), Null, Integer(0), Null, Null];
-        let code = [text("id"), Integer(self.revision), Bytes(vec![1]), Bytes(vec![2; 32]), text("sms"), Null];
+        let code =
+            [text("id"), Integer(self.revision), Bytes(vec![1]), Bytes(vec![2; 32]), text("sms"), Null];
         let life = [Integer(1), Integer(2), Integer(0), Null];
         let event = format!("{{\"revision\":{}}}", self.revision);
         let terms = [self.expected.clone(), Integer(self.late), text(&event), text("subject"), text("+1415")];
@@ -138,7 +138,9 @@ fn a_commit_writes_all_of_it_or_nothing_if_something_is_not_as_it_was() {
     let before = everything(database);
     assert_eq!(commit(&Writing { key: Some("another"), ..next() }), 1);
     let after = everything(database);
-    for (table, (before, after)) in ["accounts", "outbox", "idempotency"].iter().zip(before.iter().zip(&after)) {
+    for (table, (before, after)) in
+        ["accounts", "outbox", "idempotency"].iter().zip(before.iter().zip(&after))
+    {
         assert_ne!(before, after, "{table}");
     }
     assert_eq!(commit(&Writing { revision: now + 9, expected: Null, ..next() }), 1, "whatever a decoy has");
@@ -159,7 +161,8 @@ fn an_erasure_does_all_of_it_or_nothing() {
         ];
         statements.run("erase.sql", parameters).len()
     };
-    let writing = Writing { revision: now, expected: Integer(0), late: now + 60_000, key: Some("k"), meters: None };
+    let writing =
+        Writing { revision: now, expected: Integer(0), late: now + 60_000, key: Some("k"), meters: None };
     assert_eq!(statements.run("commit.sql", writing.parameters()).len(), 1);
     let before = everything(database);
     assert_eq!(erase("subject", now, now - 10), 0, "too late");

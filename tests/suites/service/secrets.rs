@@ -53,7 +53,7 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
             redis.save();
             files.extend(files_below(&redis.files()));
             assert!(
-                files.iter().any(|(_, bytes)| holds(bytes, b"spin-otp:code:")),
+                files.iter().any(|(_, bytes)| holds(bytes, b"spin-otp:account:")),
                 "there is something to scan"
             );
             for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".rdb")) {

@@ -131,7 +131,8 @@ impl Command {
             }
             Self::Put { key, revision, account, life } => {
                 let account = RedisParameter::Binary(account.clone());
-                let arguments = [RedisParameter::Int64(revision.get()), account, RedisParameter::Int64(*life)];
+                let arguments =
+                    [RedisParameter::Int64(revision.get()), account, RedisParameter::Int64(*life)];
                 PUT.run(connection, std::slice::from_ref(key), &arguments).await
             }
             Self::Ping => connection.execute("PING", []).await,

@@ -47,7 +47,13 @@ pub(super) fn open(keys: &KeyRing, owner: &Owner<'_>, revision: Revision, sealed
 }
 
 fn context<'a>(application: &'a str, recipient: &'a str, revision: Revision) -> Context<'a> {
-    Context { purpose: otp_seal::ACCOUNT, application, recipient, version: revision.get(), ..Context::default() }
+    Context {
+        purpose: otp_seal::ACCOUNT,
+        application,
+        recipient,
+        version: revision.get(),
+        ..Context::default()
+    }
 }
 
 /// Each value as its kind and what it is: a number in eight bytes, text and bytes with their length in two.

@@ -38,7 +38,9 @@ impl Connection {
         let meters = row.integers(2)?;
         Ok(Loaded {
             // A decoy was read for the time that it takes.
-            account: account.filter(|(subject, _)| *subject == request.subject.as_str()).map(|(_, account)| account),
+            account: account
+                .filter(|(subject, _)| *subject == request.subject.as_str())
+                .map(|(_, account)| account),
             floor: row.revision(0)?,
             suspended_until: row.optional_timestamp(1)?,
             meters: meters.into_iter().map(|empty_at| empty_at - self.ahead() * 1_000).collect(),

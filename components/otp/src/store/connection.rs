@@ -1,6 +1,11 @@
 //! A connection to the database that was chosen.
 
-use super::{place::Place, postgres::Postgres, sqlite::{self, Session}, statement::Statement};
+use super::{
+    place::Place,
+    postgres::Postgres,
+    sqlite::{self, Session},
+    statement::Statement,
+};
 use crate::row::{Row, Value};
 use otp_core::ports::Unavailable;
 

@@ -35,9 +35,9 @@ impl Connection {
             .collect();
         let counted = [Guard::slot(now).into(), Value::Json(json!(list).to_string())];
         self.run(statement::DESTINATIONS_COUNT, counted).await?;
-        let ranges = counts.keys().map(|Range { application, prefix }| {
-            json!({ "application": application, "prefix": prefix })
-        });
+        let ranges = counts
+            .keys()
+            .map(|Range { application, prefix }| json!({ "application": application, "prefix": prefix }));
         let ranges: Vec<_> = ranges.collect();
         let asked = [
             Value::Json(json!(ranges).to_string()),

@@ -104,7 +104,7 @@ impl Session {
             // no point at which this waits.
             let start = Instant::now();
             match connection.run_at_once(&call.0, &call.1) {
-                (Err(Failure { cause: Cause::Lock, .. }), _) => free = Some(connection),
+                (Err(Failure { cause: Cause::Wait, .. }), _) => free = Some(connection),
                 (rows, log_is_long) => {
                     known.took(start.elapsed(), log_is_long);
                     release(&self.database, connection, &rows);

@@ -339,3 +339,24 @@ async fn the_log_does_not_grow_for_ever() {
     let pages = std::fs::metadata(log).unwrap().len() / 4096;
     assert!((1000..1200).contains(&pages), "{pages}");
 }
+
+#[tokio::test]
+async fn a_statement_that_turns_out_to_be_long_holds_up_nothing_else() {
+    let folder = folder();
+    let session = folder.open();
+    run(&session, "CREATE TABLE t (x)").await.unwrap();
+    let insert = async |count: i64| {
+        let statement = "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1) INSERT INTO t SELECT x FROM n";
+        session.execute(statement.to_owned(), vec![Value::Integer(count)]).await.1.unwrap();
+    };
+    for _ in 0..3 {
+        insert(1).await;
+    }
+    let begun = Instant::now();
+    let ((), late) = tokio::join!(insert(2_000_000), async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        begun.elapsed()
+    });
+    assert!(late < begun.elapsed() / 4, "{late:?} of {:?}", begun.elapsed());
+    assert_eq!(integer(&run(&session, "SELECT count(*) FROM t").await.unwrap()), 2_000_003);
+}

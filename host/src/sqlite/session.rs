@@ -121,7 +121,7 @@ impl Session {
             };
             if abandoned() {
                 database.release(connection);
-                return Err(nobody_waits());
+                return Err(given_up());
             }
             let start = Instant::now();
             let rows = connection.run(&call.0, &call.1, &Effect::None);
@@ -164,8 +164,8 @@ fn run_with_state(
     };
     let run = match known {
         Err(failure) => Run::Done(Err(failure)),
-        // Behind a connection that hangs, what nobody waits for any more would only lengthen the queue.
-        Ok(_) if abandoned() => Run::Done(Err(nobody_waits())),
+        // Behind a connection that hangs, what was given up would only lengthen the queue.
+        Ok(_) if abandoned() => Run::Done(Err(given_up())),
         Ok(known) => {
             if known.kind.writes && own.turn.is_none() && turn.is_none() {
                 turn = database.try_turn();
@@ -231,8 +231,8 @@ async fn on_thread_that_may_block<T: Send + 'static>(
     receiver.await.map_err(|_| failed("the statement panicked"))
 }
 
-fn nobody_waits() -> Failure {
-    failed("nobody waits for this statement any more")
+fn given_up() -> Failure {
+    failed("the caller has given up this statement")
 }
 
 fn failed(reason: &str) -> Failure {

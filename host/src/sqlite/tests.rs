@@ -245,7 +245,7 @@ async fn a_lock_of_another_process_holds_up_its_statement_and_nothing_else() {
     let other = outside(&folder);
     for _ in 0..2 {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        // On one thread: whoever blocked it would hold up the timer.
+        // On one thread: a statement that blocked it would hold up the timer.
         let start = Instant::now();
         let (refused, late) = tokio::join!(run(&session, insert), async {
             tokio::time::sleep(Duration::from_millis(20)).await;

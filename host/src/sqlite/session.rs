@@ -210,10 +210,7 @@ fn run_with_state(
 /// Keeps a connection for the next statement, unless the file was the matter.
 fn release(database: &Database, connection: Connection, rows: &Result<Rows, Failure>) {
     match rows {
-        Err(Failure { cause: Cause::File, .. }) => {
-            drop(connection);
-            database.forget_connections();
-        }
+        Err(Failure { cause: Cause::File, .. }) => database.discard(connection),
         _ => database.release(connection),
     }
 }

@@ -26,11 +26,8 @@ pub(crate) struct Manifest {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Variable {
-    /// Its value where nobody sets one.
-    pub(crate) default: Option<String>,
-    /// Whether somebody has to.
-    #[serde(default)]
-    pub(crate) required: bool,
+    /// Its value where none is set.
+    pub(crate) default: String,
     #[serde(default, rename = "secret")]
     _secret: bool,
     #[serde(default, rename = "description")]
@@ -132,11 +129,6 @@ impl Manifest {
                 bail!("the database {label:?} needs a runtime configuration; this host has only \"default\"");
             }
         }
-        for (name, variable) in &file.variables {
-            if variable.required == variable.default.is_some() {
-                bail!("the variable {name} needs either a default or required = true");
-            }
-        }
         Ok(Self {
             name: file.application.name,
             variables: file.variables,
@@ -195,7 +187,8 @@ mod tests {
             ("/...", "/otp", "its route is \"/otp\""),
             ("component = \"otp\"", "component = \"other\"", "there is no such one"),
             ("[\"default\"]", "[\"other\"]", "the database \"other\""),
-            ("a = { default = \"\" }", "a = { description = \"\" }", "the variable a needs either"),
+            ("a = { default = \"\" }", "a = { description = \"\" }", "line 6: missing field `default`"),
+            ("a = { default = \"\" }", "a = { required = true }", "line 6: unknown field `required`"),
             ("[application]", "[spam]", "unknown field `spam`"),
         ] {
             let fault = fault(from, to);

@@ -140,8 +140,10 @@ mod tests {
             assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         });
-        let mut open =
-            OutboundHttp::new(AllowedHosts::only(&format!("http://127.0.0.1:{port}")), Requests::default());
+        let mut open = OutboundHttp::new(
+            AllowedHosts::only(&[&format!("http://127.0.0.1:{port}")]),
+            Requests::default(),
+        );
         let (response, io) = send(&mut open, uri).await.unwrap();
         tokio::spawn(Box::into_pin(io));
         assert_eq!(response.status(), 204);

@@ -95,9 +95,7 @@ impl Variables {
                 let sources = [&sources.environment, &sources.dotenv];
                 sources.iter().find_map(|source| source.get(&in_environment)).map(String::as_str)
             });
-            let value = given.or(variable.default.as_deref()).ok_or_else(|| {
-                anyhow!("the variable {name} needs a value; set {in_environment} or --variable {name}=…")
-            })?;
+            let value = given.unwrap_or(&variable.default);
             if given.is_some() {
                 set.push(name.clone());
             }
@@ -236,13 +234,6 @@ mod tests {
             assert!(error.to_lowercase().contains("opt_length") && error.contains("otp_length"), "{error}");
             assert!(!error.contains('8'), "a value may be secret: {error}");
         }
-    }
-
-    #[test]
-    fn a_required_variable_without_a_value_is_named() {
-        let manifest = manifest("token = { required = true }", "");
-        let error = Variables::resolve(&manifest, &Sources::default()).unwrap_err().to_string();
-        assert!(error.contains("SPIN_VARIABLE_TOKEN"), "{error}");
     }
 
     #[test]

@@ -158,23 +158,11 @@ fn parse(address: &str) -> Result<Config, Error> {
     })?;
     let timeout = config.get_connect_timeout().copied().filter(|timeout| !timeout.is_zero());
     config.connect_timeout(timeout.unwrap_or(CONNECT_TIMEOUT).min(CONNECT_TIMEOUT));
-    // Where the address does not say otherwise.
-    let untold = Config::new();
-    if config.get_keepalives_idle() == untold.get_keepalives_idle() {
-        config.keepalives_idle(KEEPALIVE_IDLE);
-    }
-    if config.get_keepalives_interval().is_none() {
-        config.keepalives_interval(KEEPALIVE_INTERVAL);
-    }
-    if config.get_keepalives_retries().is_none() {
-        config.keepalives_retries(KEEPALIVE_RETRIES);
-    }
-    if config.get_tcp_user_timeout().is_none() {
-        config.tcp_user_timeout(KEEPALIVE_IDLE);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name(env!("CARGO_PKG_NAME"));
-    }
+    config
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(KEEPALIVE_IDLE);
     Ok(config)
 }
 

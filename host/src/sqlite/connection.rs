@@ -26,6 +26,9 @@ const PREPARED: usize = 128;
 /// Pages of the write-ahead log from which on they are moved into the file, as SQLite has it by itself.
 const LONG_LOG: c_int = 1000;
 
+/// Instructions of SQLite's machine that a statement may take where others wait for its thread: a few milliseconds.
+const MAX_AT_ONCE: c_int = 100_000;
+
 /// Functions that tell of the statement before on the same connection, which may be another guest's.
 const OF_THE_CONNECTION: [&str; 3] = ["changes", "last_insert_rowid", "total_changes"];
 
@@ -101,8 +104,8 @@ pub(super) struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     Statement,
-    /// Another process holds a lock. Nothing has happened.
-    Lock,
+    /// Another process holds a lock, or it is longer than what may be run at once. Nothing has happened.
+    Wait,
     /// The file is damaged, full, gone or not to be written.
     File,
 }
@@ -120,6 +123,7 @@ impl Connection {
         let noted = Arc::clone(&effect);
         sqlite.authorizer(Some(move |context: AuthContext<'_>| authorize(&context, &noted)))?;
         sqlite.wal_hook(Some(committed));
+        sqlite.progress_handler(MAX_AT_ONCE, Some(|| AT_ONCE.get()))?;
         for (name, value) in &settings.0 {
             sqlite.pragma_update(None, name, value)?;
         }
@@ -167,8 +171,8 @@ impl Connection {
         Ok(rows)
     }
 
-    /// Runs a statement to its end, waits for no lock, and leaves the log as long as it is. Tells whether that is too
-    /// long by now.
+    /// Runs a statement to its end, if that needs no patience: it waits for no lock, takes no long time, and leaves the
+    /// log as long as it is. Tells whether that is too long by now.
     pub(super) fn run_at_once(
         &mut self,
         statement: &str,
@@ -284,7 +288,7 @@ impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         let code = error.sqlite_error_code();
         let cause = match code {
-            Some(ErrorCode::DatabaseBusy) => Cause::Lock,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::OperationInterrupted) => Cause::Wait,
             Some(
                 ErrorCode::CannotOpen
                 | ErrorCode::DatabaseCorrupt

@@ -131,10 +131,11 @@ impl Database {
         }
     }
 
-    /// Something is wrong with the file: what comes next begins with connections of its own.
-    pub(super) fn forget_connections(&self) {
-        let forgotten = std::mem::take(&mut self.pool().free);
-        drop(forgotten);
+    /// Something is wrong with the file: what comes next begins with new connections.
+    pub(super) fn discard(&self, connection: Connection) {
+        let mut discarded = std::mem::take(&mut self.pool().free);
+        discarded.push(connection);
+        close(discarded);
     }
 
     /// The right to write, in turn.

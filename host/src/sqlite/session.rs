@@ -104,7 +104,7 @@ impl Session {
             // no point at which this waits.
             let start = Instant::now();
             match connection.run_at_once(&call.0, &call.1) {
-                (Err(Failure { cause: Cause::Lock, .. }), _) => free = Some(connection),
+                (Err(Failure { cause: Cause::Wait, .. }), _) => free = Some(connection),
                 (rows, log_is_long) => {
                     known.took(start.elapsed(), log_is_long);
                     release(&self.database, connection, &rows);
@@ -121,7 +121,7 @@ impl Session {
             };
             if abandoned() {
                 database.release(connection);
-                return Err(nobody_waits());
+                return Err(given_up());
             }
             let start = Instant::now();
             let rows = connection.run(&call.0, &call.1, &Effect::None);
@@ -164,8 +164,8 @@ fn run_with_state(
     };
     let run = match known {
         Err(failure) => Run::Done(Err(failure)),
-        // Behind a connection that hangs, what nobody waits for any more would only lengthen the queue.
-        Ok(_) if abandoned() => Run::Done(Err(nobody_waits())),
+        // Behind a connection that hangs, what was given up would only lengthen the queue.
+        Ok(_) if abandoned() => Run::Done(Err(given_up())),
         Ok(known) => {
             if known.kind.writes && own.turn.is_none() && turn.is_none() {
                 turn = database.try_turn();
@@ -210,10 +210,7 @@ fn run_with_state(
 /// Keeps a connection for the next statement, unless the file was the matter.
 fn release(database: &Database, connection: Connection, rows: &Result<Rows, Failure>) {
     match rows {
-        Err(Failure { cause: Cause::File, .. }) => {
-            drop(connection);
-            database.forget_connections();
-        }
+        Err(Failure { cause: Cause::File, .. }) => database.discard(connection),
         _ => database.release(connection),
     }
 }
@@ -231,8 +228,8 @@ async fn on_thread_that_may_block<T: Send + 'static>(
     receiver.await.map_err(|_| failed("the statement panicked"))
 }
 
-fn nobody_waits() -> Failure {
-    failed("nobody waits for this statement any more")
+fn given_up() -> Failure {
+    failed("the caller has given up this statement")
 }
 
 fn failed(reason: &str) -> Failure {

@@ -245,7 +245,7 @@ async fn a_lock_of_another_process_holds_up_its_statement_and_nothing_else() {
     let other = outside(&folder);
     for _ in 0..2 {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        // On one thread: whoever blocked it would hold up the timer.
+        // On one thread: a statement that blocked it would hold up the timer.
         let start = Instant::now();
         let (refused, late) = tokio::join!(run(&session, insert), async {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -338,4 +338,25 @@ async fn the_log_does_not_grow_for_ever() {
     let log = folder.database.path().with_extension("db-wal");
     let pages = std::fs::metadata(log).unwrap().len() / 4096;
     assert!((1000..1200).contains(&pages), "{pages}");
+}
+
+#[tokio::test]
+async fn a_statement_that_turns_out_to_be_long_holds_up_nothing_else() {
+    let folder = folder();
+    let session = folder.open();
+    run(&session, "CREATE TABLE t (x)").await.unwrap();
+    let insert = async |count: i64| {
+        let statement = "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1) INSERT INTO t SELECT x FROM n";
+        session.execute(statement.to_owned(), vec![Value::Integer(count)]).await.1.unwrap();
+    };
+    for _ in 0..3 {
+        insert(1).await;
+    }
+    let begun = Instant::now();
+    let ((), late) = tokio::join!(insert(2_000_000), async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        begun.elapsed()
+    });
+    assert!(late < begun.elapsed() / 4, "{late:?} of {:?}", begun.elapsed());
+    assert_eq!(integer(&run(&session, "SELECT count(*) FROM t").await.unwrap()), 2_000_003);
 }

@@ -18,6 +18,7 @@ mod email;
 mod erase;
 mod generate;
 mod guard;
+mod kept_answer;
 mod meter;
 mod number;
 mod otp_id;
@@ -32,6 +33,7 @@ mod revision;
 mod send;
 mod send_limit;
 mod service;
+mod unavailable;
 mod verify;
 
 pub use account::{Account, AccountCode, Owner};

@@ -1,10 +1,6 @@
 //! Limits of what is not a number: a client, an API key, everybody together.
 
-use crate::{
-    out_of_range::OutOfRange,
-    ports::{Full, Unavailable},
-    send_limit::Quota,
-};
+use crate::{out_of_range::OutOfRange, send_limit::Quota, unavailable::Unavailable};
 use otp_terms::Timestamp;
 
 /// So many requests at once, and then as many in each window, evenly: the generic cell rate algorithm
@@ -39,6 +35,15 @@ pub struct Meter {
     pub key: String,
     /// The limit.
     pub limit: MeterLimit,
+}
+
+/// A meter that lets nobody in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    /// Which one.
+    pub name: &'static str,
+    /// When it lets a request in again, in microseconds since the Unix epoch.
+    pub free_at: i64,
 }
 
 impl Meter {

@@ -5,13 +5,12 @@ use crate::{
     caller::Idempotency,
     decision::Record,
     meter::Meter,
-    otp_id::OtpId,
     revision::Revision,
 };
 use otp_seal::RecipientIndex;
-use otp_terms::{Channel, Timestamp};
+use otp_terms::Timestamp;
 
-pub use crate::random::Random;
+pub use crate::{kept_answer::KeptAnswer, meter::Full, random::Random, unavailable::Unavailable};
 
 /// Tells the time.
 pub trait Clock {
@@ -106,16 +105,6 @@ pub enum Committed {
     Conflict,
 }
 
-/// What was answered to a request with an Idempotency-Key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptAnswer {
-    /// The fingerprint of what was asked for.
-    pub request: String,
-    /// The code's id, its channel, when it was made and when it dies; `None` where a refusal was answered as if there
-    /// were one.
-    pub code: Option<(OtpId, Channel, Timestamp, Timestamp)>,
-}
-
 /// Whether a request is let in.
 #[derive(Debug, Default)]
 pub enum Metered {
@@ -127,20 +116,3 @@ pub enum Metered {
     #[default]
     Unknown,
 }
-
-/// A meter that lets nobody in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Full {
-    /// Which one.
-    pub name: &'static str,
-    /// When it lets a request in again, in microseconds since the Unix epoch.
-    pub free_at: i64,
-}
-
-/// The database did not do it in time, or at all. A write may have happened all the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unavailable(
-    /// The reason, for the log.
-    pub String,
-);

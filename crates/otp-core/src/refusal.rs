@@ -1,6 +1,6 @@
 //! Why a call is refused: the one type that goes from a decision to the answer.
 
-use crate::{ports::Unavailable, send_limit::Quota};
+use crate::{send_limit::Quota, unavailable::Unavailable};
 
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use crate::{
     account::{Account, AccountCode, seconds_between},
     code::Code,
     decision::{Answer, Case, Change, Counts, Decision, EventKind, IssuedCode, Record},
-    ports::KeptAnswer,
+    kept_answer::KeptAnswer,
     refusal::Refusal,
     send_limit::{Quota, SendLimit},
 };

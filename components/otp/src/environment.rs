@@ -5,7 +5,7 @@ use otp_core::{
     ports::{Clock, Random},
 };
 use spin_sdk::wasip3::random::random::get_random_bytes;
-use std::time::SystemTime;
+use std::{cell::RefCell, time::SystemTime};
 
 /// The host's clock and its source of cryptographically secure random bytes (`wasi:random`).
 #[derive(Debug)]
@@ -18,15 +18,42 @@ impl Clock for Environment {
     }
 }
 
-impl Random for Environment {
-    fn fill(&self, mut bytes: &mut [u8]) {
-        // The host may give fewer bytes than it is asked for.
-        while !bytes.is_empty() {
-            let some = get_random_bytes(bytes.len() as u64);
-            let (filled, rest) = bytes.split_at_mut(some.len().min(bytes.len()));
-            filled.copy_from_slice(&some[..filled.len()]);
-            bytes = rest;
+/// Random bytes that were drawn and not given yet: a request needs several times a few, and each draw is a call of the
+/// host. What was given is overwritten.
+struct Drawn {
+    bytes: [u8; DRAWN],
+    left: usize,
+}
+
+/// How many bytes are drawn at once: what a request needs a few times over.
+const DRAWN: usize = 512;
+
+thread_local! {
+    static POOL: RefCell<Drawn> = const { RefCell::new(Drawn { bytes: [0; DRAWN], left: 0 }) };
+}
+
+impl Drawn {
+    /// One more byte.
+    fn next(&mut self) -> u8 {
+        if self.left == 0 {
+            let mut rest = &mut self.bytes[..];
+            // The host may give fewer bytes than it is asked for.
+            while !rest.is_empty() {
+                let some = get_random_bytes(rest.len() as u64);
+                let (filled, more) = rest.split_at_mut(some.len().min(rest.len()));
+                filled.copy_from_slice(&some[..filled.len()]);
+                rest = more;
+            }
+            self.left = DRAWN;
         }
+        self.left -= 1;
+        std::mem::take(&mut self.bytes[self.left])
+    }
+}
+
+impl Random for Environment {
+    fn fill(&self, bytes: &mut [u8]) {
+        POOL.with_borrow_mut(|drawn| bytes.iter_mut().for_each(|byte| *byte = drawn.next()));
     }
 }
 

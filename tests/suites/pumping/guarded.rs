@@ -47,7 +47,7 @@ impl Guarded {
         }
     }
 
-    /// Whether nothing is sent to the range, as `issue.sql` asks.
+    /// Whether nothing is sent to the range, as a commit asks.
     pub(crate) fn suspended(&self, prefix: &str, now: i64) -> bool {
         self.suspended.borrow().get(prefix).is_some_and(|until| *until > now)
     }
@@ -58,13 +58,16 @@ impl Guarded {
         let clock = Timestamp::from_unix_millis(now);
         let list: Vec<_> = gathered
             .iter()
-            .map(|(prefix, counts)| json!({ "prefix": prefix, "sent": counts.sent, "verified": counts.verified }))
+            .map(|(prefix, counts)| {
+                json!({ "application": "a", "prefix": prefix, "sent": counts.sent, "verified": counts.verified })
+            })
             .collect();
         let run = |name: &str, parameters: Vec<Parameter>| {
             self.statements.run(&format!("destinations/{name}.sql"), parameters)
         };
         run("count", vec![Integer(Guard::slot(clock)), Json(json!(list).to_string())]);
-        let prefixes: Vec<_> = gathered.keys().collect();
+        let prefixes: Vec<_> =
+            gathered.keys().map(|prefix| json!({ "application": "a", "prefix": prefix })).collect();
         let asked = vec![
             Json(json!(prefixes).to_string()),
             Integer(self.guard.first_slot(clock)),
@@ -76,23 +79,22 @@ impl Guarded {
         for row in run("tally", asked) {
             let number = |column: usize| row[column].as_i64().unwrap();
             let tally = Tally {
-                sent: number(1),
-                settled: number(2),
-                verified: number(3),
-                suspended_until: row[4].as_i64().map(Timestamp::from_unix_millis),
-                strikes: row[5].as_i64().unwrap_or_default(),
+                sent: number(2),
+                settled: number(3),
+                verified: number(4),
+                suspended_until: row[5].as_i64().map(Timestamp::from_unix_millis),
+                strikes: row[6].as_i64().unwrap_or_default(),
             };
-            let prefix = || Text(row[0].as_str().unwrap().to_owned());
+            let range = || [0, 1].map(|column: usize| Text(row[column].as_str().unwrap().to_owned()));
             let judgement = self.guard.judge(&tally, clock);
             changed |= judgement != Judgement::Leave;
             match judgement {
                 Judgement::Leave => {}
-                Judgement::Lift => drop(run("lift", vec![prefix(), Integer(now)])),
+                Judgement::Lift => drop(run("lift", range().into_iter().chain([Integer(now)]).collect())),
                 Judgement::Suspend { until, strikes } => {
                     let until = Integer(until.unix_millis());
-                    let suspension =
-                        vec![prefix(), Integer(now), until, Integer(strikes), Json("{}".to_owned())];
-                    assert!(!run("suspend", suspension).is_empty());
+                    let more = [Integer(now), until, Integer(strikes), Text("{}".to_owned())];
+                    assert!(!run("suspend", range().into_iter().chain(more).collect()).is_empty());
                 }
             }
         }

@@ -4,6 +4,7 @@ use crate::{deadline, endpoint::Endpoint};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use otp_events::{Answer, BATCH_CONTENT_TYPE};
+use serde::{Deserialize, de::DeserializeOwned};
 use spin_sdk::http::{self, EmptyBody, FullBody, Method, Request, StatusCode};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -127,10 +128,34 @@ impl Relay {
             StatusCode::UNAUTHORIZED => {
                 return Err(away(&"it refuses the token: relay_token and its RELAY_TOKEN must be the same"));
             }
-            other => return Err(away(&format_args!("it answers {other}"))),
+            other => {
+                let problem: Option<Problem> = read(response).await.ok();
+                return Err(match problem.as_ref().map(|problem| &*problem.code) {
+                    Some(EVENT_KEYS_DIFFER) => away(
+                        &"it does not know the key that events are signed with: event_keys and its RELAY_EVENT_KEYS \
+                          must have that key in common",
+                    ),
+                    _ => away(&format_args!("it answers {other}")),
+                });
+            }
         }
-        let body =
-            Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| away(&error))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|_| away(&"its answer is not the one of a relay"))
+        read(response).await
     }
+}
+
+/// The code of the problem that a relay answers where it can check none of the events.
+const EVENT_KEYS_DIFFER: &str = "event_keys_differ";
+
+/// What is read of a problem document.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+}
+
+/// Reads an answer.
+async fn read<T: DeserializeOwned>(response: http::Response) -> Result<T, Away> {
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| Away(error.to_string()))?;
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|_| Away("its answer is not the one of a relay".to_owned()))
 }

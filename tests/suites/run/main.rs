@@ -140,8 +140,11 @@ fn with_a_postgres_named_the_state_is_there() {
     let ready = run.service.get("/readyz").expect(200);
     assert_eq!(ready["dependencies"]["database"]["kind"], "postgres");
     let made = run.service.generate(&number());
-    let otp_id: String =
-        postgres.connect().query_one("SELECT otp_id FROM users WHERE id > 0", &[]).unwrap().get(0);
+    let otp_id: String = postgres
+        .connect()
+        .query_one("SELECT otp_id FROM accounts WHERE application <> ''", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(made["otpId"], otp_id);
     let inbox = || run.relay.get("/inbox").expect(200);
     eventually("delivering", SOON, || !inbox().as_array().unwrap().is_empty());

@@ -2,7 +2,7 @@
 
 use crate::{now, outbox};
 use harness::{
-    Client, IN_TIME, Relay, Service, SmsProvider, Store, at_once, eventually, number, temporary_folder,
+    Client, IN_TIME, Relay, Service, SmsProvider, Sql, Store, at_once, eventually, number, temporary_folder,
     unused_address,
 };
 use serde_json::{Value, json};
@@ -353,4 +353,57 @@ fn a_relay_that_refuses_the_token_is_named_and_events_wait() {
     eventually("saying it", SOON, || service.log().contains("relay_token"));
     assert!(!service.log().contains(TOKEN) && !relay.log().contains(TOKEN));
     assert_eq!(outbox(&service).len(), 1);
+}
+
+#[test]
+fn while_the_relay_does_not_know_the_event_key_both_say_so_and_events_wait() {
+    const OURS: &str = "ours:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const OTHER: &str = "other:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+    let address = unused_address();
+    let relay = |keys: &str| {
+        Relay::builder().listen(&address).env("RELAY_TOKEN", TOKEN).env("RELAY_EVENT_KEYS", keys).start()
+    };
+    let service = with_relay_at(&address).variable("event_keys", OURS).start();
+    let client = service.client();
+    let wrong = relay(OTHER);
+    let made = client.generate(&number());
+    eventually("what the component says", SOON, || {
+        service.log().contains("event_keys and its RELAY_EVENT_KEYS must have that key in common")
+    });
+    eventually("what the relay says", SOON, || wrong.log().contains("RELAY_EVENT_KEYS"));
+    assert_eq!(outbox(&service).len(), 1, "it waits");
+    assert!(inbox(&wrong).is_empty());
+    drop(wrong);
+    // One key in common is enough.
+    let right = relay(&format!("{OTHER},{OURS}"));
+    eventually("the delivery", SOON, || {
+        flush(&client);
+        inbox(&right).iter().any(|message| message["otp"] == made["otp"])
+    });
+    assert!(outbox(&service).is_empty());
+    assert_eq!(service.sql().number("SELECT count(*) FROM outbox_dead", &[]), 0);
+}
+
+#[test]
+fn an_event_that_somebody_has_changed_in_the_outbox_goes_to_the_dead_and_nowhere_else() {
+    let address = unused_address();
+    let service = with_relay_at(&address).start();
+    let client = service.client();
+    let numbers = [number(), number()];
+    let made = numbers.each_ref().map(|number| client.generate(number));
+    // To be sent to a number of the one who has changed it.
+    let changed = Sql::either(
+        "UPDATE outbox SET event = replace(event, ?1, ?2)",
+        "UPDATE outbox SET event = replace(event::text, ?1, ?2)::json",
+    );
+    service.sql().execute(changed, &[&numbers[0], &"+14155550199"]);
+    let relay = relay_at(&address);
+    eventually("the delivery of the other", SOON, || {
+        flush(&client);
+        inbox(&relay).iter().any(|message| message["otp"] == made[1]["otp"])
+    });
+    eventually("the end of the changed one", SOON, || {
+        service.sql().number("SELECT count(*) FROM outbox_dead WHERE reason LIKE '%signature%'", &[]) == 1
+    });
+    assert_eq!(inbox(&relay).len(), 1, "{:?}", inbox(&relay));
 }

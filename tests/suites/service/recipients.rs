@@ -78,6 +78,7 @@ fn one_address_however_it_is_written() {
 fn an_address_that_no_mail_reaches_is_refused_with_the_reason() {
     let service = Service::start();
     let client = service.client();
+    client.get("/readyz").expect(200);
     for (email, reason) in [
         ("\"ada lovelace\"@example.com", "in quotes"),
         ("ada@[192.0.2.1]", "by its number"),

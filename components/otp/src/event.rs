@@ -56,7 +56,6 @@ fn code_data(event: &OtpEvent, request: &Request<'_>, delivers: bool) -> CodeDat
         created_at: code.map(|code| code.created_at.rfc3339_millis()),
         expires_at: code.map(|code| code.expires_at.rfc3339_millis()),
         reason: event.reason.map(str::to_owned),
-        ..CodeData::default()
     }
 }
 

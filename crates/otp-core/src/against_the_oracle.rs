@@ -91,8 +91,8 @@ struct Memory {
     history: RefCell<HashMap<String, Vec<Account>>>,
     kept: RefCell<HashMap<String, (String, KeptAnswer)>>,
     floor: Cell<Revision>,
-    /// Of each recipient the sequences of its events, in their order.
-    events: RefCell<BTreeMap<String, Vec<(Revision, EventKind, Option<Revision>)>>>,
+    /// Of each recipient the sequence of its last event.
+    events: RefCell<BTreeMap<String, Revision>>,
     conflicts: Cell<usize>,
 }
 
@@ -112,6 +112,15 @@ impl Database for Memory {
 
     async fn commit(&self, request: &Request<'_>, commit: &Commit<'_>) -> Result<Committed, Unavailable> {
         pause().await;
+        let committed = self.write(request, commit);
+        pause().await;
+        Ok(committed)
+    }
+}
+
+impl Memory {
+    /// In one step, as a database does it.
+    fn write(&self, request: &Request<'_>, commit: &Commit<'_>) -> Committed {
         let subject = request.subject.as_str();
         let record = commit.record.expect("there are no meters");
         let mut accounts = self.accounts.borrow_mut();
@@ -124,7 +133,7 @@ impl Database for Memory {
         };
         if known != commit.expected || answered || forgotten {
             self.conflicts.set(self.conflicts.get() + 1);
-            return Ok(Committed::Conflict);
+            return Committed::Conflict;
         }
         match &record.account {
             Change::To(account) => {
@@ -145,16 +154,13 @@ impl Database for Memory {
         let event = &record.event;
         let version = event.code.as_ref().map(|code| code.version);
         let mut events = self.events.borrow_mut();
-        let before = events.entry(subject.to_owned()).or_default();
         // An erasure of what nobody knows says what was surely before it.
         if event.kind != EventKind::Erased || known.is_some() {
-            assert!(before.last().is_none_or(|(last, ..)| *last < event.sequence), "events have an order");
+            let before = events.insert(subject.to_owned(), event.sequence);
+            assert!(before < Some(event.sequence), "events have an order");
             assert!(version <= Some(event.sequence), "no event is of a code that comes after it");
-            before.push((event.sequence, event.kind, version));
         }
-        drop((accounts, kept, events));
-        pause().await;
-        Ok(Committed::Yes)
+        Committed::Yes
     }
 }
 

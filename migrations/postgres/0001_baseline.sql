@@ -134,6 +134,13 @@ BEGIN
 END
 $give_up$;
 
+-- Undoes the statement that calls it from that moment on: its request has been answered otherwise by then.
+CREATE FUNCTION must_be_before(late bigint) RETURNS void LANGUAGE plpgsql AS $must_be_before$
+BEGIN
+  IF clock_millis() >= late THEN RAISE EXCEPTION USING ERRCODE = 'OTP01', MESSAGE = 'too late'; END IF;
+END
+$must_be_before$;
+
 -- Counts a request on meters, JSON array of [key, share, room], if all of them have room. In one order, or two requests
 -- might wait for each other.
 CREATE FUNCTION count_on(wanted jsonb) RETURNS boolean LANGUAGE plpgsql AS $count_on$
@@ -179,13 +186,18 @@ CREATE FUNCTION commit_record(
   wanted jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $commit_record$
 BEGIN
-  IF clock_millis() >= late THEN RETURN false; END IF;
+  PERFORM must_be_before(late);
   IF range IS NOT NULL AND EXISTS (
     SELECT FROM suspensions
     WHERE suspensions.application = account.application AND prefix = range AND until > clock_millis()
   ) THEN RETURN false; END IF;
   IF answer.id IS NOT NULL AND EXISTS (
     SELECT FROM idempotency WHERE id = answer.id AND idempotency.expires_at > clock_millis()
+  ) THEN RETURN false; END IF;
+  -- It is looked at again where it is written; but what is full writes nothing.
+  IF wanted IS NOT NULL AND EXISTS (
+    SELECT FROM jsonb_array_elements(wanted) AS meter JOIN meters ON key = meter ->> 0
+    WHERE empty_at > clock_micros() + (meter ->> 2)::bigint
   ) THEN RETURN false; END IF;
 
   IF expected = 0 THEN
@@ -226,7 +238,7 @@ BEGIN
     INSERT INTO outbox (event, created_at, subject) VALUES (event::json, clock_millis(), whose);
   END IF;
   -- It may have waited for others meanwhile.
-  IF clock_millis() >= late THEN PERFORM give_up(); END IF;
+  PERFORM must_be_before(late);
   RETURN true;
 END
 $commit_record$;
@@ -241,13 +253,15 @@ BEGIN
   ELSE
     DELETE FROM accounts WHERE subject = whose AND revision = expected;
     IF NOT FOUND THEN RETURN false; END IF;
-    UPDATE forgotten SET up_to = greatest(up_to, floor);
   END IF;
+  UPDATE forgotten SET up_to = floor WHERE up_to < floor;
   DELETE FROM idempotency WHERE subject = whose;
   DELETE FROM outbox WHERE subject = whose;
   DELETE FROM outbox_dead WHERE subject = whose;
+  -- One that has come into being meanwhile is not meant, and what was deleted may be its own.
+  IF expected = 0 AND EXISTS (SELECT FROM accounts WHERE subject = whose) THEN PERFORM give_up(); END IF;
   INSERT INTO outbox (event, created_at) VALUES (event::json, clock_millis());
-  IF clock_millis() >= late THEN PERFORM give_up(); END IF;
+  PERFORM must_be_before(late);
   RETURN true;
 END
 $erase_record$;

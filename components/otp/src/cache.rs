@@ -65,14 +65,14 @@ impl Cache {
 }
 
 /// The key of an account. It shows no number: the index is keyed. What stands in brackets decides where a cluster keeps
-/// it.
+/// it: all in one place, for a request looks at its account and its meters in one step.
 fn account_key(subject: &RecipientIndex) -> String {
-    format!("spin-otp:account:{{{subject}}}")
+    format!("spin-otp:account:{subject}:{{otp}}")
 }
 
-/// The keys of meters, kept in one place by a cluster.
+/// The keys of meters.
 fn meter_keys(meters: &[Meter]) -> Vec<String> {
-    meters.iter().map(|meter| format!("spin-otp:{{meters}}:{}", meter.key)).collect()
+    meters.iter().map(|meter| format!("spin-otp:meter:{}:{{otp}}", meter.key)).collect()
 }
 
 impl ports::Cache for Cache {

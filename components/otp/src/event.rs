@@ -4,7 +4,6 @@ use crate::origin::Origin;
 use otp_core::{EventKind, OtpEvent, Revision, ports::Request};
 use otp_events::{CodeData, Data, Event, EventType};
 use otp_seal::EventKeys;
-use std::fmt::Write;
 
 /// What data is written in.
 const JSON: &str = "application/json";
@@ -74,9 +73,6 @@ pub(crate) fn sequence(revision: Revision) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }

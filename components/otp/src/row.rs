@@ -3,7 +3,7 @@
 use otp_core::{Channel, OtpId, Revision, Timestamp, ports::Unavailable};
 
 /// A parameter of a statement, or a column of its result.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Value {
     Null,
     Integer(i64),
@@ -57,7 +57,6 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 
 /// A row whose columns the statement fixes. A column of another type is a damaged database, not a
 /// panic.
-#[derive(Debug)]
 pub(crate) struct Row(Vec<Value>);
 
 impl FromIterator<Value> for Row {

@@ -46,12 +46,19 @@ pub(crate) struct Store {
     until: Instant,
     /// Whether it opens connections of its own.
     aside: bool,
+    /// The connection that it has used, for its next statement.
+    used: RefCell<Option<Rc<Connection>>>,
 }
 
 impl Store {
     /// For what begins now.
     pub(crate) fn new(place: &Place) -> Self {
-        Self { place: place.clone(), until: Instant::now() + DEADLINE, aside: false }
+        Self {
+            place: place.clone(),
+            until: Instant::now() + DEADLINE,
+            aside: false,
+            used: RefCell::default(),
+        }
     }
 
     /// For work that no answer waits for, and that no answer shall wait for: on a connection of its own. A
@@ -153,21 +160,23 @@ impl Store {
         &self,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Unavailable>,
     ) -> Result<T, Unavailable> {
-        let used = RefCell::new(None);
         let opened_and_done = async {
-            let connection = if self.aside {
-                Rc::new(Connection::open(&self.place).await?)
-            } else {
-                connection(&self.place).await?
+            let used = self.used.borrow().clone();
+            let connection = match used {
+                Some(connection) => connection,
+                None if self.aside => Rc::new(Connection::open(&self.place).await?),
+                None => connection(&self.place).await?,
             };
-            used.replace(Some(Rc::clone(&connection)));
+            self.used.replace(Some(Rc::clone(&connection)));
             work(&*connection).await
         };
         let left = self.until.saturating_duration_since(Instant::now());
-        let outcome = deadline::within(left, opened_and_done)
-            .await
+        let outcome = if left.is_zero() { None } else { deadline::within(left, opened_and_done).await };
+        let outcome = outcome
             .unwrap_or_else(|| Err(Unavailable(format!("no answer within {} ms", DEADLINE.as_millis()))));
-        if let (Err(_), Some(used)) = (&outcome, used.take()) {
+        if outcome.is_err()
+            && let Some(used) = self.used.take()
+        {
             forget(&used);
         }
         outcome

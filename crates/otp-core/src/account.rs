@@ -8,7 +8,7 @@ use otp_seal::CheckValue;
 use otp_terms::{Channel, Timestamp};
 
 /// All that is known of one recipient of one application. One that is not known has none of it but a revision.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Account {
     /// Which state of it this is. Of one that is not known, what all that was ever erased had at most.
     pub revision: Revision,
@@ -35,7 +35,7 @@ pub struct Account {
 }
 
 /// A code of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AccountCode {
     /// Its id.
     pub otp_id: OtpId,
@@ -57,6 +57,20 @@ pub struct AccountCode {
     pub attempts: i64,
     /// When it was used up.
     pub used_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for Account {
+    /// No address ends up in a log by accident.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({})", self.revision.get())
+    }
+}
+
+impl std::fmt::Debug for AccountCode {
+    /// Its id, and nothing of the code.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AccountCode({})", self.otp_id.as_str())
+    }
 }
 
 /// Whose account it is.

@@ -233,20 +233,28 @@ impl Case<'_> {
         }
     }
 
-    /// What a refusal leaves in uniform mode: as much as what it refuses would have left, and the same answer.
-    pub(crate) fn shadow(&self, kind: EventKind, refusal: &Refusal, kept: Option<KeptAnswer>) -> Record {
-        let code = self.account.and_then(|account| account.code.as_ref());
+    /// What a refusal leaves in uniform mode: as much as what it refuses would have left, and the same answer. Nothing of
+    /// the account is in it: it may be erased before this is written.
+    pub(crate) fn shadow(
+        &self,
+        kind: EventKind,
+        refusal: &Refusal,
+        spare: Option<AccountCode>,
+        kept: Option<KeptAnswer>,
+    ) -> Record {
+        let decoy =
+            Account { revision: Revision::default().next(self.now), code: spare, ..Account::default() };
         Record {
-            account: Change::Decoy(Box::new(self.decoy())),
-            event: self.event(kind, refusal.reason(), code),
+            account: Change::Decoy(Box::new(decoy)),
+            event: self.event(kind, refusal.reason(), None),
             kept,
         }
     }
 
-    /// A row of nobody's that is as large as one of somebody.
-    fn decoy(&self) -> Account {
-        let (channel, revision) = (Channel::Sms, Revision::default().next(self.now));
-        Account { revision, code: Some(self.new_code(revision, channel, None)), ..Account::default() }
+    /// In uniform mode, a code that stands for one: whether there is any takes the same time.
+    pub(crate) fn spare(&self) -> Option<AccountCode> {
+        let make = || self.new_code(Revision::default().next(self.now), Channel::Sms, None);
+        self.policy.uniform.then(make)
     }
 
     /// The code that was drawn, made now.

@@ -6,8 +6,15 @@ use idna::AsciiDenyList;
 /// A mail address (RFC 5321 and 5322): local part, `@`, and a domain of at least two labels.
 /// The domain is in lower case and ASCII, an internationalised one in its A-labels (RFC 5890): it is not case
 /// sensitive, and every mail server reads it so. The local part is as it was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EmailAddress(String);
+
+impl std::fmt::Debug for EmailAddress {
+    /// No address ends up in a log by accident.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EmailAddress")
+    }
+}
 
 /// The text is no mail address that a code could be sent to. The messages do not repeat it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]

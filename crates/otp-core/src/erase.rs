@@ -12,13 +12,15 @@ impl Case<'_> {
     /// The event's version is the newest code that there ever was: whatever of it is still on its way is not delivered.
     /// Of an unknown recipient that is one of a moment before which no request can have begun that has not ended: an
     /// account that comes into being beside this is not meant.
+    ///
+    /// Both are as small as they can be: every new account, of any recipient, begins after them.
     pub fn erase(&self) -> Decision {
         let sequence = match self.account {
-            Some(_) => self.next_revision(),
+            Some(account) => account.revision.after(),
             None => Revision::from_stored(self.now.unix_millis() - UNDER_WAY),
         };
         let record = Record {
-            account: Change::Erased { floor: self.account.map_or(self.floor, |_| sequence) },
+            account: Change::Erased { floor: sequence.max(self.floor) },
             event: OtpEvent { sequence, ..self.event(EventKind::Erased, None, None) },
             kept: None,
         };

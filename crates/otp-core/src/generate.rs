@@ -20,7 +20,7 @@ impl Case<'_> {
         };
         let code = self.new_code(self.next_revision(), delivery.channel(), address);
         match self.admitted(&account) {
-            Err(refusal) => self.not_sent(refusal),
+            Err(refusal) => self.not_sent(refusal, Some(code)),
             Ok(sends) => {
                 if let Some(told) = delivery.email() {
                     account.note_email(told.as_str());
@@ -43,7 +43,7 @@ impl Case<'_> {
         let code = self.new_code(self.next_revision(), channel, address);
         let admitted = self.account.map_or(Err(Refusal::NotFound), |account| self.admitted(account));
         match admitted {
-            Err(refusal) => self.not_sent(refusal),
+            Err(refusal) => self.not_sent(refusal, Some(code)),
             Ok(sends) => {
                 self.sent_new(EventKind::Regenerated, Account { code: Some(code), sends, ..account.clone() })
             }
@@ -52,6 +52,6 @@ impl Case<'_> {
 
     fn sent_new(&self, kind: EventKind, account: Account) -> Decision {
         let account = Account { check_refused: None, ..account };
-        self.sent(kind, account, self.draft.code.again())
+        self.sent(kind, account, Some(self.draft.code.again()))
     }
 }

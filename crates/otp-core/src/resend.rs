@@ -14,13 +14,14 @@ impl Case<'_> {
         if let Some(decision) = self.before_sending() {
             return decision;
         }
+        let spare = self.spare();
         match self.resent() {
             Ok((account, code)) => self.sent(EventKind::Resent, account, code),
-            Err(refusal) => self.not_sent(refusal),
+            Err(refusal) => self.not_sent(refusal, spare),
         }
     }
 
-    fn resent(&self) -> Result<(Account, Code), Refusal> {
+    fn resent(&self) -> Result<(Account, Option<Code>), Refusal> {
         let account = self.account.ok_or(Refusal::NotFound)?;
         if let Some(locked) = account.refused_by_lock(self.now) {
             return Err(locked);
@@ -30,12 +31,15 @@ impl Case<'_> {
             return Err(dead);
         }
         let sends = self.admitted(account)?;
-        let opened = self.open(code).ok_or(Refusal::Expired)?;
         let (channel, address) = account.route(self.owner.recipient);
+        let moves = (code.channel, &code.address) != (channel, &address);
+        // In uniform mode nobody is told, and it would only take time.
+        let opened =
+            if moves || !self.policy.uniform { Some(self.open(code).ok_or(Refusal::Expired)?) } else { None };
         let mut code = AccountCode { channel, address, ..code.clone() };
-        if account.code.as_ref().is_some_and(|old| (old.channel, &old.address) != (channel, &code.address)) {
+        if let Some(opened) = opened.as_ref().filter(|_| moves) {
             // What is sealed opens only for the way that it takes.
-            code.sealed = self.seal(&opened, &code);
+            code.sealed = self.seal(opened, &code);
         }
         Ok((Account { code: Some(code), sends, ..account.clone() }, opened))
     }

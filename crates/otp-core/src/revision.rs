@@ -21,9 +21,14 @@ impl Revision {
         self.0
     }
 
+    /// The least one after this.
+    pub const fn after(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// The one after this, at `now`.
     pub fn next(self, now: Timestamp) -> Self {
-        Self(self.0.saturating_add(1).max(now.unix_millis()))
+        self.after().max(Self(now.unix_millis()))
     }
 }
 

@@ -19,7 +19,7 @@ impl Case<'_> {
         if let Some(kept) = self.kept {
             return Some(self.replayed(kept));
         }
-        if let Some(until) = self.suspended_until.filter(|until| *until > self.now) {
+        if let Some(until) = self.suspended_until {
             let retry_after = seconds_between(self.now, until);
             return Some(Decision::refused(Refusal::Suspended { retry_after }));
         }
@@ -40,13 +40,13 @@ impl Case<'_> {
     }
 
     /// A code is sent: `account` has it already.
-    pub(crate) fn sent(&self, kind: EventKind, mut account: Account, code: Code) -> Decision {
+    pub(crate) fn sent(&self, kind: EventKind, mut account: Account, code: Option<Code>) -> Decision {
         account.revision = self.next_revision();
         let Some(of) = account.code.clone() else { return Decision::refused(Refusal::NotFound) };
         let answer = match self.policy.uniform {
             true => Answer::Accepted,
             false => Answer::Issued(IssuedCode {
-                code: Some(code),
+                code,
                 otp_id: of.otp_id.clone(),
                 channel: of.channel,
                 created_at: of.created_at,
@@ -68,9 +68,11 @@ impl Case<'_> {
     ///
     /// In uniform mode that is answered, counted and put on record as if it had been. Else a lock or a limit is put on
     /// record the first time in a window, and what is wrong with the code itself is not.
-    pub(crate) fn not_sent(&self, refusal: Refusal) -> Decision {
+    ///
+    /// `spare` is the code that was made for it.
+    pub(crate) fn not_sent(&self, refusal: Refusal, spare: Option<AccountCode>) -> Decision {
         if self.policy.uniform {
-            let record = self.shadow(EventKind::Limited, &refusal, self.answer_to_keep(None));
+            let record = self.shadow(EventKind::Limited, &refusal, spare, self.answer_to_keep(None));
             return Decision {
                 answer: Ok(Answer::Accepted),
                 record: Some(record),

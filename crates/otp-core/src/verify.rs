@@ -1,7 +1,7 @@
 //! Checking a code.
 
 use crate::{
-    account::Account,
+    account::{Account, AccountCode},
     code::Code,
     decision::{Answer, Case, Change, Counts, Decision, EventKind, Record, Verified},
     otp_id::OtpId,
@@ -27,11 +27,12 @@ impl Case<'_> {
             return Decision::refused(Refusal::RateLimited(quota));
         }
         let right = self.is_right(attempt);
+        let spare = self.spare();
         let decision = match self.refused_unseen(attempt) {
-            Some(refusal) => self.not_compared(refusal),
+            Some(refusal) => self.not_compared(refusal, spare),
             // What may be compared has a code.
             None => self.account.map_or_else(
-                || self.not_compared(Refusal::NotFound),
+                || self.not_compared(Refusal::NotFound, spare),
                 |account| {
                     if right { self.right(account.clone()) } else { self.wrong(account.clone()) }
                 },
@@ -117,10 +118,10 @@ impl Case<'_> {
 
     /// Nothing was compared. In uniform mode that looks like a wrong guess. Else it is on record once, and what is not
     /// known at all leaves nothing.
-    fn not_compared(&self, refusal: Refusal) -> Decision {
+    fn not_compared(&self, refusal: Refusal, spare: Option<AccountCode>) -> Decision {
         let kind = EventKind::VerificationFailed;
         if self.policy.uniform {
-            let record = self.shadow(kind, &refusal, None);
+            let record = self.shadow(kind, &refusal, spare, None);
             return Decision { record: Some(record), ..Decision::refused(Refusal::NotTheCode) };
         }
         let reason = refusal.reason().filter(|_| refusal != Refusal::NotFound);

@@ -388,3 +388,49 @@ fn each_request_looks_up_what_it_names_however_much_there_is_besides() {
         .collect();
     assert!(whole.is_empty(), "{whole:#?}");
 }
+
+/// An account that comes into being while the erasure of what nobody knew is under way is not meant by it: its event
+/// waits to be delivered.
+#[test]
+fn an_erasure_of_somebody_unknown_takes_nothing_of_one_who_comes_into_being_meanwhile() {
+    let postgres = Postgres::start();
+    let database = || Sql::postgres(&postgres);
+    migrations(Store::Postgres).iter().for_each(|step| database().batch(step));
+    let late = 9_000_000_000_000_i64;
+    let hold = database();
+    // The erasure waits here, having seen that there is no account.
+    hold.batch("BEGIN; LOCK TABLE idempotency IN EXCLUSIVE MODE");
+    std::thread::scope(|scope| {
+        let erasing = scope.spawn(|| {
+            let erase = format!(
+                "DO $$ BEGIN PERFORM erase_record('subject', 0, 1, {late}, '{{}}');
+                 EXCEPTION WHEN SQLSTATE 'OTP02' THEN NULL; END $$"
+            );
+            database().batch(erase.as_str());
+        });
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        eventually("the erasure to wait", SOON, || database().number(waits, &[]) == 1);
+        let code = "'id', 5, '\\x01', '\\x02', 'sms', NULL, 1, 2, 0, NULL";
+        let account = format!("'subject', 'a', '+1', 5, NULL, NULL, NULL, '[]', NULL, 0, NULL, NULL, {code}");
+        let commit = format!(
+            "SELECT commit_record(ROW({account})::account_as_decided, 0, {late}, '{{\"made\":1}}', 'subject', NULL,
+                                  ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL)::answer_as_given, NULL)::int::bigint"
+        );
+        assert_eq!(database().number(&commit, &[]), 1);
+        hold.batch("COMMIT");
+        erasing.join().unwrap();
+    });
+    assert_eq!(database().documents("SELECT event FROM outbox", &[]), [json!({ "made": 1 })]);
+    assert_eq!(database().number("SELECT count(*) FROM accounts WHERE subject = 'subject'", &[]), 1);
+}
+
+#[test]
+fn a_database_of_before_the_baseline_is_named_and_left_alone() {
+    let postgres = Postgres::start();
+    let database = Sql::postgres(&postgres);
+    database.batch("CREATE TABLE steps (step bigint PRIMARY KEY); INSERT INTO steps VALUES (9)");
+    let service = on(&postgres).start();
+    service.client().get("/readyz").expect_problem(503, "unavailable");
+    assert!(service.log().contains("before 0.1.0"), "{}", service.log());
+    assert_eq!(database.tables(), ["steps"]);
+}

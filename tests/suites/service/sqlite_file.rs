@@ -57,3 +57,14 @@ fn a_file_that_is_no_database_is_not_ready_and_not_touched() {
     }
     client.generate(&number());
 }
+
+#[test]
+fn a_file_of_before_the_baseline_is_named_and_left_alone() {
+    let folder = temporary_folder();
+    let file = Sql::sqlite(&folder.path().join("sqlite_db.db"));
+    file.batch("CREATE TABLE users (id INTEGER PRIMARY KEY); PRAGMA user_version = 40");
+    let service = in_a_file().state(folder.path()).start();
+    service.client().get("/readyz").expect_problem(503, "unavailable");
+    assert!(service.log().contains("before 0.1.0"), "{}", service.log());
+    assert_eq!(file.tables(), ["users"]);
+}

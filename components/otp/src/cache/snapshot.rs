@@ -12,7 +12,6 @@ use otp_core::{
 use otp_seal::{Context, KeyRing, NONCE_BYTES};
 
 /// What can be sealed later, when the request is gone.
-#[derive(Debug)]
 pub(super) struct Snapshot {
     values: [Value; COLUMNS],
     application: String,

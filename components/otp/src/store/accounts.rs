@@ -3,17 +3,18 @@
 use super::{connection::Connection, statement};
 use crate::{
     account_row::{self, COLUMNS},
+    environment::Environment,
     row::{Row, Value},
 };
 use otp_core::{
     Change, Idempotency, Meter, Revision, Timestamp,
-    ports::{Commit, Committed, KeptAnswer, Loaded, Request, Unavailable},
+    ports::{Clock, Commit, Committed, KeptAnswer, Loaded, Request, Unavailable},
 };
 use serde_json::json;
 
-/// After how long a statement that writes does nothing any more, in milliseconds: the request's deadline, and
-/// a little.
-const LATE: i64 = 2_600;
+/// After how long a statement that writes does nothing any more, in milliseconds: a little less than the request's
+/// deadline. By then its caller hears that it may not have happened, and it had better not.
+const LATE: i64 = 2_400;
 
 /// Where the columns of a kept answer and of the account begin in the row of `load.sql`.
 const KEPT: usize = 3;
@@ -29,21 +30,23 @@ impl Connection {
             request.idempotency.map(|idempotency| idempotency.id.as_str()).into(),
             request.owner.application.into(),
             request.range.into(),
-            request.begun.into(),
             if keys.is_empty() { Value::Null } else { Value::Json(json!(keys).to_string()) },
         ];
         let rows = self.run(statement::LOAD, parameters).await?;
         let row = rows.first().ok_or_else(|| Unavailable("database: forgotten has no row".to_owned()))?;
         let account = if row.is_null(ACCOUNT) { None } else { Some(account_row::read(row, ACCOUNT)?) };
+        // The database tells how long it takes by its own clock: that of others may differ.
+        let now = Environment.now();
         let meters = row.integers(2)?;
+        let suspended_until = row.optional_integer(1)?.map(|left| now.unix_millis() + left);
         Ok(Loaded {
             // A decoy was read for the time that it takes.
             account: account
                 .filter(|(subject, _)| *subject == request.subject.as_str())
                 .map(|(_, account)| account),
             floor: row.revision(0)?,
-            suspended_until: row.optional_timestamp(1)?,
-            meters: meters.into_iter().map(|empty_at| empty_at - self.ahead() * 1_000).collect(),
+            suspended_until: suspended_until.map(Timestamp::from_unix_millis),
+            meters: meters.into_iter().map(|left| now.unix_micros() + left).collect(),
             kept: if row.is_null(KEPT) { None } else { Some(kept(row)?) },
         })
     }

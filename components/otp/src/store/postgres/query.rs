@@ -4,6 +4,9 @@ use crate::row::{Row, Value};
 use otp_core::ports::Unavailable;
 use spin_sdk::pg::{Connection, DbError, DbValue, Error, ParameterValue, PgError, QueryError};
 
+/// How a statement says that it came too late, see `must_be_before` in the schema.
+const TOO_LATE: &str = "OTP01";
+
 pub(super) fn database_error(error: &Error) -> Option<&DbError> {
     match error {
         Error::PgError(PgError::QueryFailed(QueryError::DbError(error))) => Some(error),
@@ -52,6 +55,9 @@ pub(super) fn unavailable(error: Error) -> Unavailable {
     Unavailable(match error {
         Error::PgError(PgError::ConnectionFailed(reason)) => format!("Postgres: cannot connect: {reason}"),
         Error::PgError(PgError::QueryFailed(QueryError::DbError(error))) => {
+            if error.code == TOO_LATE {
+                return Unavailable("Postgres: busy for too long".to_owned());
+            }
             format!("Postgres: {} {}", error.code, error.message)
         }
         Error::PgError(PgError::QueryFailed(QueryError::Text(reason))) => format!("Postgres: {reason}"),

@@ -40,8 +40,13 @@ async fn clock_of_a_finished_schema(connection: &Connection) -> Result<Option<i6
         Err(error) => return Err(unavailable(error)),
     };
     let heard = now();
-    let row = rows.first().map(|row: &Row| Ok::<_, Unavailable>((row.integer(0)?, row.integer(1)?)));
-    let Some((steps, clock)) = row.transpose()? else { return Ok(None) };
+    let numbers = |row: &Row| Ok::<_, Unavailable>((row.integer(0)?, row.integer(1)?, row.integer(2)?));
+    let Some((steps, clock, ours)) = rows.first().map(numbers).transpose()? else { return Ok(None) };
+    // One from before the baseline counted other steps, and nothing of it can be taken over.
+    if steps > 0 && ours == 0 {
+        let reason = "Postgres: the database is of a version before 0.1.0; make a new one, and name that";
+        return Err(Unavailable(reason.to_owned()));
+    }
     let finished = usize::try_from(steps).is_ok_and(|steps| steps >= STEPS.len());
     // Its clock was read at some moment in between: half way is off by no more than half of it.
     Ok(finished.then_some(clock - i64::midpoint(asked, heard)))

@@ -18,7 +18,7 @@ const SEPARATOR: &str = "\n--;\n";
 /// wait for it and find the work done. A file that a newer version has brought further is left alone.
 pub(super) async fn bring_up_to_date(database: &Session) -> Result<(), Unavailable> {
     if steps_taken(database).await? >= STEPS.len() {
-        return Ok(());
+        return is_ours(database).await;
     }
     enter_wal(database).await?;
     database.run("BEGIN IMMEDIATE", []).await?;
@@ -34,6 +34,17 @@ pub(super) async fn bring_up_to_date(database: &Session) -> Result<(), Unavailab
         database.run(&format!("PRAGMA user_version = {}", STEPS.len()), []).await?;
     }
     database.run("COMMIT", []).await?;
+    Ok(())
+}
+
+/// A file from before the baseline counted other steps, and nothing of it can be taken over.
+async fn is_ours(database: &Session) -> Result<(), Unavailable> {
+    let accounts = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'accounts'";
+    if database.run(accounts, []).await?.is_empty() {
+        return Err(Unavailable(
+            "SQLite: the file is of a version before 0.1.0; remove it, and start again".to_owned(),
+        ));
+    }
     Ok(())
 }
 

@@ -159,6 +159,43 @@ BEGIN
 END
 $count_on$;
 
+-- What is known of an account, and of what a request about it depends on, at this moment: also in a statement that began
+-- before others were done. No row if `unless`.
+--   whose, decoy   the account, and the decoy that is read where there is none
+--   answer         the id under which an answer may be kept
+--   keys           of meters, as a JSON array
+CREATE FUNCTION known_record(
+  unless boolean, whose text, decoy text, application text, range text, answer text, keys jsonb
+) RETURNS TABLE (
+  floor bigint, suspended_for bigint, empty_in text,
+  request text, answer_otp_id text, answer_channel text, answer_created_at bigint, answer_code_expires_at bigint,
+  subject text, application_ text, recipient text, revision bigint, email text, email_verified_at bigint,
+  pending_email text, sends text, refused_at bigint, failures bigint, locked_until bigint, check_refused text,
+  otp_id text, version bigint, sealed bytea, check_value bytea, channel text, address text, created_at bigint,
+  expires_at bigint, attempts bigint, used_at bigint
+) LANGUAGE plpgsql VOLATILE AS $known_record$
+#variable_conflict use_column
+BEGIN
+  IF unless THEN RETURN; END IF;
+  RETURN QUERY SELECT
+    forgotten.up_to,
+    (SELECT until - clock_millis() FROM suspensions
+     WHERE suspensions.application = known_record.application AND prefix = range AND until > clock_millis()),
+    CASE WHEN keys IS NOT NULL THEN
+      (SELECT json_agg(coalesce(empty_at - clock_micros(), 0) ORDER BY place)::text
+       FROM jsonb_array_elements_text(keys) WITH ORDINALITY AS wanted (key, place) LEFT JOIN meters USING (key)) END,
+    kept.request, kept.otp_id, kept.channel, kept.created_at, kept.code_expires_at,
+    account.subject, account.application, account.recipient, account.revision, account.email,
+    account.email_verified_at, account.pending_email, account.sends, account.refused_at, account.failures,
+    account.locked_until, account.check_refused, account.otp_id, account.version, account.sealed, account.check_value,
+    account.channel, account.address, account.created_at, account.expires_at, account.attempts, account.used_at
+  FROM forgotten
+  LEFT JOIN accounts AS account ON account.subject = coalesce(
+    (SELECT accounts.subject FROM accounts WHERE accounts.subject = whose), decoy)
+  LEFT JOIN idempotency AS kept ON kept.id = answer AND kept.expires_at > clock_millis();
+END
+$known_record$;
+
 -- What commit_record is told of an account and of an answer. Types of their own: where a newer version has given the
 -- tables more columns, the older one still says what it knows.
 CREATE TYPE account_as_decided AS (

@@ -23,6 +23,10 @@ impl Database for RequestStore<'_> {
         self.store.load(request).await
     }
 
+    fn tells(&self) -> bool {
+        self.store.tells()
+    }
+
     async fn commit(&self, request: &Request<'_>, commit: &Commit<'_>) -> Result<Committed, Unavailable> {
         let event = commit
             .record

@@ -77,6 +77,11 @@ impl Store {
         self.with(async |database| database.load(request).await).await
     }
 
+    /// Whether it tells what is known when it has committed nothing, in the same statement.
+    pub(crate) fn tells(&self) -> bool {
+        matches!(self.place, Place::Server(_))
+    }
+
     /// Writes down what was decided, with the event as it goes out.
     pub(crate) async fn commit(
         &self,

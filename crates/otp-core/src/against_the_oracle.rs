@@ -94,18 +94,14 @@ struct Memory {
     /// Of each recipient the sequence of its last event.
     events: RefCell<BTreeMap<String, Revision>>,
     conflicts: Cell<usize>,
+    /// Whether it tells what is known when it writes nothing.
+    tells: bool,
 }
 
 impl Database for Memory {
     async fn load(&self, request: &Request<'_>) -> Result<Loaded, Unavailable> {
         pause().await;
-        let kept = request.idempotency.and_then(|key| self.kept.borrow().get(key.id.as_str()).cloned());
-        let loaded = Loaded {
-            account: self.accounts.borrow().get(request.subject.as_str()).cloned(),
-            floor: self.floor.get(),
-            kept: kept.map(|(_, kept)| kept),
-            ..Loaded::default()
-        };
+        let loaded = self.known(request, &self.accounts.borrow(), &self.kept.borrow());
         pause().await;
         Ok(loaded)
     }
@@ -116,9 +112,28 @@ impl Database for Memory {
         pause().await;
         Ok(committed)
     }
+
+    fn tells(&self) -> bool {
+        self.tells
+    }
 }
 
 impl Memory {
+    fn known(
+        &self,
+        request: &Request<'_>,
+        accounts: &HashMap<String, Account>,
+        kept: &HashMap<String, (String, KeptAnswer)>,
+    ) -> Loaded {
+        let kept = request.idempotency.and_then(|key| kept.get(key.id.as_str()));
+        Loaded {
+            account: accounts.get(request.subject.as_str()).cloned(),
+            floor: self.floor.get(),
+            kept: kept.map(|(_, kept)| kept.clone()),
+            ..Loaded::default()
+        }
+    }
+
     /// In one step, as a database does it.
     fn write(&self, request: &Request<'_>, commit: &Commit<'_>) -> Committed {
         let subject = request.subject.as_str();
@@ -133,7 +148,7 @@ impl Memory {
         };
         if known != commit.expected || answered || forgotten {
             self.conflicts.set(self.conflicts.get() + 1);
-            return Committed::Conflict;
+            return Committed::Conflict(self.tells.then(|| Box::new(self.known(request, &accounts, &kept))));
         }
         match &record.account {
             Change::To(account) => {
@@ -370,7 +385,7 @@ fn run(rules: Rules, seed: u64, caches: bool) {
     let mut outcomes = BTreeMap::<String, usize>::new();
     let mut conflicts = 0;
     for sequence in 0..STEPS / SEQUENCE {
-        let memory = Memory::default();
+        let memory = Memory { tells: caches, ..Memory::default() };
         let cache = Stale(&memory, &dice, caches);
         let environment = Environment { now: &now, dice: &dice };
         let service = OtpService {

@@ -23,6 +23,9 @@ pub trait Database {
     /// What is known of an account, and of what a request about it depends on.
     fn load(&self, request: &Request<'_>) -> impl Future<Output = Result<Loaded, Unavailable>>;
 
+    /// Whether a commit that finds something not as it was tells what is known by then.
+    fn tells(&self) -> bool;
+
     /// Writes down what was decided, all of it or nothing: the account, the event, the answer for a retry, and what
     /// the meters count. It does so only if all is as it was when that was decided: the account has the expected
     /// revision, no answer is kept under the request's Idempotency-Key, the range is not suspended, and every meter
@@ -97,12 +100,12 @@ pub struct Commit<'a> {
 }
 
 /// What became of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Committed {
     /// All of it is written.
     Yes,
-    /// Nothing is: something is not as it was when it was decided.
-    Conflict,
+    /// Nothing is: something is not as it was when it was decided. What is known by now, if the database tells.
+    Conflict(Option<Box<Loaded>>),
 }
 
 /// Whether a request is let in.

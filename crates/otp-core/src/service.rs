@@ -40,8 +40,10 @@ pub struct OtpService<'a, D, C, E> {
 }
 
 /// Whether a call has a code sent, which a suspended range is spared.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Sends {
+    /// To somebody who need not be known.
+    AFirstCode,
     ACode,
     Nothing,
 }
@@ -58,7 +60,7 @@ pub struct Outcome {
 impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     /// Makes a code, in the place of any that lives, and creates or updates the account.
     pub async fn generate(&self, recipient: &Recipient, delivery: &Delivery, caller: &Caller) -> Outcome {
-        self.run(recipient, caller, Sends::ACode, |case| case.generate(delivery)).await
+        self.run(recipient, caller, Sends::AFirstCode, |case| case.generate(delivery)).await
     }
 
     /// Gives the same code again while it lives.
@@ -95,7 +97,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             owner,
             subject: &subject,
             decoy: self.policy.uniform.then(decoy),
-            range: recipient.range().filter(|_| self.policy.guarded && matches!(sends, Sends::ACode)),
+            range: recipient.range().filter(|_| self.policy.guarded && sends != Sends::Nothing),
             idempotency: caller.idempotency.as_ref(),
             meters: &caller.meters,
             begun: self.environment.now(),
@@ -103,7 +105,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         // In uniform mode every recipient costs the database the same.
         let (cached, metered) = self.cache.look(&request, !self.policy.uniform).await;
         let counted = matches!(metered, Metered::Counted);
-        let (outcome, charged) = match self.settle(&request, cached, metered, decide).await {
+        let (outcome, charged) = match self.settle(&request, sends, cached, metered, decide).await {
             Ok(decision) => (Outcome { answer: decision.answer, counts: decision.counts }, decision.charged),
             Err(refusal) => (Outcome { answer: Err(refusal), counts: None }, false),
         };
@@ -118,6 +120,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
     async fn settle(
         &self,
         request: &Request<'_>,
+        sends: Sends,
         cached: Option<Account>,
         metered: Metered,
         decide: impl Fn(&Case<'_>) -> Decision,
@@ -136,12 +139,20 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         };
         let request = &Request { meters, ..*request };
         // What the cache has says nothing of meters that are the database's to count.
-        let mut hearsay = cached.filter(|_| full_here.is_none());
+        let mut hearsay = cached
+            .filter(|_| full_here.is_none())
+            .map(|account| Loaded { account: Some(account), ..Loaded::default() });
+        // Most that a code is made for are not known. If the database tells of one that is, it costs nothing to try.
+        if hearsay.is_none() && sends == Sends::AFirstCode && !self.policy.uniform && self.database.tells() {
+            hearsay = Some(Loaded::default()).filter(|_| full_here.is_none());
+        }
+        let mut told = None;
         loop {
             let is_hearsay = hearsay.is_some();
-            let loaded = match hearsay.take() {
-                Some(account) => Loaded { account: Some(account), ..Loaded::default() },
-                None => self.database.load(request).await?,
+            let loaded = match (hearsay.take(), told.take()) {
+                (Some(loaded), _) => loaded,
+                (None, Some(told)) => told,
+                (None, None) => self.database.load(request).await?,
             };
             let now = self.environment.now();
             let draft = Draft::draw(self.policy, now, self.environment);
@@ -168,8 +179,9 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
                 meters: if decision.charged { request.meters } else { &[] },
             };
             if (commit.record.is_some() || !commit.meters.is_empty())
-                && self.database.commit(request, &commit).await? == Committed::Conflict
+                && let Committed::Conflict(known) = self.database.commit(request, &commit).await?
             {
+                told = known.map(|known| *known);
                 continue;
             }
             match decision.record.as_ref().map(|record| &record.account) {

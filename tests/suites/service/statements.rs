@@ -41,7 +41,7 @@ impl Counted {
         let said = self.postgres.log().split_off(before);
         let count = |part: &str| said.matches(part).count();
         let found =
-            [count("LEFT JOIN accounts AS account"), count("WHERE commit_record("), count("LOG:  execute ")];
+            [count("SELECT * FROM known_record("), count("SELECT commit_record("), count("LOG:  execute ")];
         assert_eq!(found, expected, "{what}: {said}");
     }
 }
@@ -51,7 +51,9 @@ fn without_a_cache_a_call_costs_a_load_and_a_commit_and_a_refusal_that_leaves_no
     let counted = Counted::start(None);
     let (client, known) = (counted.service.client(), number());
     let mut otp = String::new();
-    counted.of("generate", [1, 1, 2], || {
+    counted.of("generate, of somebody unknown", [0, 1, 1], || drop(client.generate(&known)));
+    // The first commit tells what is known.
+    counted.of("generate", [0, 2, 2], || {
         otp = client.generate(&known)["otp"].as_str().unwrap().to_owned();
     });
     counted.of("resend", [1, 1, 2], || drop(client.resend(&known).expect(200)));
@@ -67,11 +69,11 @@ fn without_a_cache_a_call_costs_a_load_and_a_commit_and_a_refusal_that_leaves_no
         let body = json!({ "mobileNumber": number });
         client.post_with("/generate-otp", &[("idempotency-key", "k")], &body).expect(201);
     };
-    counted.of("with an Idempotency-Key", [1, 1, 2], || keyed(&known));
-    counted.of("its retry", [1, 0, 1], || keyed(&known));
-    (0..4).for_each(|_| drop(client.generate(&known)));
+    counted.of("with an Idempotency-Key", [0, 2, 2], || keyed(&known));
+    counted.of("its retry", [0, 1, 1], || keyed(&known));
+    (0..3).for_each(|_| drop(client.generate(&known)));
     client.try_generate(&known).expect_problem(429, "rate_limited");
-    counted.of("a number at its limit", [1, 0, 1], || {
+    counted.of("a number at its limit", [0, 1, 1], || {
         client.try_generate(&known).expect_problem(429, "rate_limited");
     });
 }
@@ -82,7 +84,7 @@ fn with_a_warm_cache_a_call_costs_one_statement() {
     let counted = Counted::start(Some(&redis));
     let (client, known) = (counted.service.client(), number());
     let mut otp = String::new();
-    counted.of("generate, of somebody unknown", [1, 1, 2], || drop(client.generate(&known)));
+    counted.of("generate, of somebody unknown", [0, 1, 1], || drop(client.generate(&known)));
     counted.of("generate", [0, 1, 1], || {
         otp = client.generate(&known)["otp"].as_str().unwrap().to_owned();
     });

@@ -23,32 +23,17 @@ const ACCOUNT: usize = 8;
 impl Connection {
     /// What is known of an account, and of what a request about it depends on.
     pub(crate) async fn load(&self, request: &Request<'_>) -> Result<Loaded, Unavailable> {
-        let keys: Vec<_> = request.meters.iter().map(|meter| &meter.key).collect();
         let parameters = [
             request.subject.as_str().into(),
             request.decoy.map(decoy).into(),
             request.idempotency.map(|idempotency| idempotency.id.as_str()).into(),
             request.owner.application.into(),
             request.range.into(),
-            if keys.is_empty() { Value::Null } else { Value::Json(json!(keys).to_string()) },
+            keys(request.meters),
         ];
         let rows = self.run(statement::LOAD, parameters).await?;
         let row = rows.first().ok_or_else(|| Unavailable("database: forgotten has no row".to_owned()))?;
-        let account = if row.is_null(ACCOUNT) { None } else { Some(account_row::read(row, ACCOUNT)?) };
-        // The database tells how long it takes by its own clock: that of others may differ.
-        let now = Environment.now();
-        let meters = row.integers(2)?;
-        let suspended_until = row.optional_integer(1)?.map(|left| now.unix_millis() + left);
-        Ok(Loaded {
-            // A decoy was read for the time that it takes.
-            account: account
-                .filter(|(subject, _)| *subject == request.subject.as_str())
-                .map(|(_, account)| account),
-            floor: row.revision(0)?,
-            suspended_until: suspended_until.map(Timestamp::from_unix_millis),
-            meters: meters.into_iter().map(|left| now.unix_micros() + left).collect(),
-            kept: if row.is_null(KEPT) { None } else { Some(kept(row)?) },
-        })
+        loaded(row, 0, request)
     }
 
     /// Writes down what was decided, with the event as it goes out.
@@ -80,7 +65,17 @@ impl Connection {
             .chain([request.range.filter(|_| commit.record.is_some()).into()])
             .chain(answer(request.idempotency, kept, request.begun))
             .chain([meters(commit.meters)]);
-        Ok(committed(&self.run(statement::COMMIT, parameters).await?))
+        let to_tell =
+            [request.decoy.map(decoy).into(), request.owner.application.into(), keys(request.meters)];
+        let rows = match self {
+            Self::Postgres(_) => self.run(statement::COMMIT, parameters.chain(to_tell)).await?,
+            Self::Sqlite(_) => self.run(statement::COMMIT, parameters).await?,
+        };
+        match rows.first() {
+            Some(row) if row.integer(0)? == 1 => Ok(Committed::Yes),
+            Some(row) => Ok(Committed::Conflict(Some(Box::new(loaded(row, 1, request)?)))),
+            None => Ok(Committed::Conflict(None)),
+        }
     }
 
     async fn erase(
@@ -93,13 +88,38 @@ impl Connection {
     ) -> Result<Committed, Unavailable> {
         let parameters =
             [request.subject.as_str().into(), expected.into(), floor.get().into(), late.into(), event.into()];
-        Ok(committed(&self.run(statement::ERASE, parameters).await?))
+        let erased = !self.run(statement::ERASE, parameters).await?.is_empty();
+        Ok(if erased { Committed::Yes } else { Committed::Conflict(None) })
     }
 }
 
-/// A statement that found something not as it was gives no row back.
-fn committed(rows: &[Row]) -> Committed {
-    if rows.is_empty() { Committed::Conflict } else { Committed::Yes }
+/// What `load.sql` gives, in the columns of a row from the `first` on.
+fn loaded(row: &Row, first: usize, request: &Request<'_>) -> Result<Loaded, Unavailable> {
+    // The database tells how long it takes by its own clock: that of others may differ.
+    let now = Environment.now();
+    let (kept_at, account_at) = (first + KEPT, first + ACCOUNT);
+    let account = if row.is_null(account_at) { None } else { Some(account_row::read(row, account_at)?) };
+    let suspended_until = row.optional_integer(first + 1)?.map(|left| now.unix_millis() + left);
+    let meters = if row.is_null(first + 2) { Vec::new() } else { row.integers(first + 2)? };
+    Ok(Loaded {
+        // A decoy was read for the time that it takes.
+        account: account
+            .filter(|(subject, _)| *subject == request.subject.as_str())
+            .map(|(_, account)| account),
+        floor: row.revision(first)?,
+        suspended_until: suspended_until.map(Timestamp::from_unix_millis),
+        meters: meters.into_iter().map(|left| now.unix_micros() + left).collect(),
+        kept: if row.is_null(kept_at) { None } else { Some(kept(row, kept_at)?) },
+    })
+}
+
+/// The keys of meters that are looked at.
+fn keys(meters: &[Meter]) -> Value {
+    if meters.is_empty() {
+        return Value::Null;
+    }
+    let keys: Vec<_> = meters.iter().map(|meter| &meter.key).collect();
+    Value::Json(json!(keys).to_string())
 }
 
 /// The subject of a decoy.
@@ -112,14 +132,14 @@ fn nothing() -> [Value; COLUMNS] {
     std::array::from_fn(|_| Value::Null)
 }
 
-fn kept(row: &Row) -> Result<KeptAnswer, Unavailable> {
-    let code = if row.is_null(KEPT + 1) {
+fn kept(row: &Row, at: usize) -> Result<KeptAnswer, Unavailable> {
+    let code = if row.is_null(at + 1) {
         None
     } else {
-        let (created_at, expires_at) = (row.timestamp(KEPT + 3)?, row.timestamp(KEPT + 4)?);
-        Some((row.otp_id(KEPT + 1)?, row.channel(KEPT + 2)?, created_at, expires_at))
+        let (created_at, expires_at) = (row.timestamp(at + 3)?, row.timestamp(at + 4)?);
+        Some((row.otp_id(at + 1)?, row.channel(at + 2)?, created_at, expires_at))
     };
-    Ok(KeptAnswer { request: row.text(KEPT)?.to_owned(), code })
+    Ok(KeptAnswer { request: row.text(at)?.to_owned(), code })
 }
 
 /// The id under which no answer may be kept yet, and the columns of the one that is.

@@ -3,7 +3,7 @@
 -- ?4 application  ?5 range that may be suspended, or null  ?6 keys of meters, as a JSON array, or null
 SELECT up_to,
   (SELECT until - millis FROM suspensions WHERE application = ?4 AND prefix = ?5 AND until > millis),
-  (SELECT json_group_array(coalesce(empty_at - micros, 0))
+  (SELECT nullif(json_group_array(coalesce(empty_at - micros, 0)), '[]')
    FROM (SELECT empty_at FROM json_each(?6) AS wanted LEFT JOIN meters ON meters.key = wanted.value ORDER BY wanted.key)),
   kept.request, kept.otp_id, kept.channel, kept.created_at, kept.code_expires_at,
   account.*

@@ -1,7 +1,9 @@
 //! Migrations, whichever database it is.
 
 use crate::now;
-use harness::{Parameter, Service, Sql, Statements, Store, at_once, migrations, number, store, temporary_folder};
+use harness::{
+    Parameter, Service, Sql, Statements, Store, at_once, migrations, number, store, temporary_folder,
+};
 
 /// How many steps were taken.
 fn taken(service: &Service) -> usize {

@@ -77,7 +77,7 @@ impl Store {
         self.with(async |database| database.load(request).await).await
     }
 
-    /// Whether it tells what is known when it has committed nothing, in the same statement.
+    /// Whether it can tell what is known in the statement that commits nothing.
     pub(crate) fn tells(&self) -> bool {
         matches!(self.place, Place::Server(_))
     }

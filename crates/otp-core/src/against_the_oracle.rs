@@ -94,7 +94,7 @@ struct Memory {
     /// Of each recipient the sequence of its last event.
     events: RefCell<BTreeMap<String, Revision>>,
     conflicts: Cell<usize>,
-    /// Whether it tells what is known when it writes nothing.
+    /// Whether it can tell what is known when it writes nothing.
     tells: bool,
 }
 
@@ -148,7 +148,9 @@ impl Memory {
         };
         if known != commit.expected || answered || forgotten {
             self.conflicts.set(self.conflicts.get() + 1);
-            return Committed::Conflict(self.tells.then(|| Box::new(self.known(request, &accounts, &kept))));
+            return Committed::Conflict(
+                (self.tells && commit.tell).then(|| Box::new(self.known(request, &accounts, &kept))),
+            );
         }
         match &record.account {
             Change::To(account) => {

@@ -23,7 +23,7 @@ pub trait Database {
     /// What is known of an account, and of what a request about it depends on.
     fn load(&self, request: &Request<'_>) -> impl Future<Output = Result<Loaded, Unavailable>>;
 
-    /// Whether a commit that finds something not as it was tells what is known by then.
+    /// Whether a commit that finds something not as it was can tell what is known by then.
     fn tells(&self) -> bool;
 
     /// Writes down what was decided, all of it or nothing: the account, the event, the answer for a retry, and what
@@ -97,6 +97,8 @@ pub struct Commit<'a> {
     pub record: Option<&'a Record>,
     /// Meters that count the request. The cache may have counted it already.
     pub meters: &'a [Meter],
+    /// Whether to tell what is known if nothing is written, where the database can.
+    pub tell: bool,
 }
 
 /// What became of a commit.
@@ -104,7 +106,7 @@ pub struct Commit<'a> {
 pub enum Committed {
     /// All of it is written.
     Yes,
-    /// Nothing is: something is not as it was when it was decided. What is known by now, if the database tells.
+    /// Nothing is: something is not as it was when it was decided. What is known by now, if it was to be told.
     Conflict(Option<Box<Loaded>>),
 }
 

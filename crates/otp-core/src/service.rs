@@ -143,8 +143,13 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             .filter(|_| full_here.is_none())
             .map(|account| Loaded { account: Some(account), ..Loaded::default() });
         // Most that a code is made for are not known. If the database tells of one that is, it costs nothing to try.
-        if hearsay.is_none() && sends == Sends::AFirstCode && !self.policy.uniform && self.database.tells() {
-            hearsay = Some(Loaded::default()).filter(|_| full_here.is_none());
+        let mut blindly = hearsay.is_none()
+            && full_here.is_none()
+            && sends == Sends::AFirstCode
+            && !self.policy.uniform
+            && self.database.tells();
+        if blindly {
+            hearsay = Some(Loaded::default());
         }
         let mut told = None;
         loop {
@@ -177,6 +182,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
                 expected: loaded.account.as_ref().map(|account| account.revision),
                 record: decision.record.as_ref(),
                 meters: if decision.charged { request.meters } else { &[] },
+                tell: std::mem::take(&mut blindly),
             };
             if (commit.record.is_some() || !commit.meters.is_empty())
                 && let Committed::Conflict(known) = self.database.commit(request, &commit).await?

@@ -65,16 +65,18 @@ impl Connection {
             .chain([request.range.filter(|_| commit.record.is_some()).into()])
             .chain(answer(request.idempotency, kept, request.begun))
             .chain([meters(commit.meters)]);
-        let to_tell =
-            [request.decoy.map(decoy).into(), request.owner.application.into(), keys(request.meters)];
-        let rows = match self {
-            Self::Postgres(_) => self.run(statement::COMMIT, parameters.chain(to_tell)).await?,
-            Self::Sqlite(_) => self.run(statement::COMMIT, parameters).await?,
-        };
-        match rows.first() {
-            Some(row) if row.integer(0)? == 1 => Ok(Committed::Yes),
-            Some(row) => Ok(Committed::Conflict(Some(Box::new(loaded(row, 1, request)?)))),
-            None => Ok(Committed::Conflict(None)),
+        match self {
+            Self::Postgres(postgres) if commit.tell => {
+                let to_tell =
+                    [request.decoy.map(decoy).into(), request.owner.application.into(), keys(request.meters)];
+                let rows = postgres.run(statement::COMMIT_OR_TELL, parameters.chain(to_tell)).await?;
+                match rows.first() {
+                    Some(row) if row.integer(0)? == 1 => Ok(Committed::Yes),
+                    Some(row) => Ok(Committed::Conflict(Some(Box::new(loaded(row, 1, request)?)))),
+                    None => Ok(Committed::Conflict(None)),
+                }
+            }
+            _ => Ok(committed(&self.run(statement::COMMIT, parameters).await?)),
         }
     }
 
@@ -88,9 +90,13 @@ impl Connection {
     ) -> Result<Committed, Unavailable> {
         let parameters =
             [request.subject.as_str().into(), expected.into(), floor.get().into(), late.into(), event.into()];
-        let erased = !self.run(statement::ERASE, parameters).await?.is_empty();
-        Ok(if erased { Committed::Yes } else { Committed::Conflict(None) })
+        Ok(committed(&self.run(statement::ERASE, parameters).await?))
     }
+}
+
+/// A statement that found something not as it was gives no row back.
+fn committed(rows: &[Row]) -> Committed {
+    if rows.is_empty() { Committed::Conflict(None) } else { Committed::Yes }
 }
 
 /// What `load.sql` gives, in the columns of a row from the `first` on.

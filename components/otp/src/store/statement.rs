@@ -17,6 +17,8 @@ macro_rules! statement {
 }
 
 pub(super) const COMMIT: Statement = statement!("commit");
+/// Of Postgres only. Its many columns would make each commit dearer than the look that this one saves.
+pub(super) const COMMIT_OR_TELL: &str = include_str!("postgres/commit_or_tell.sql");
 pub(super) const ERASE: Statement = statement!("erase");
 pub(super) const LOAD: Statement = statement!("load");
 pub(super) const PING: Statement = statement!("ping");

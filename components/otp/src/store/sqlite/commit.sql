@@ -1,7 +1,6 @@
 -- Writes down what was decided, if all is as it was then: a row comes back. Or nothing, and none does. The trigger on
 -- the view does it (migrations/sqlite).
 -- ?1 to ?22 the account  ?23 expected  ?24 late  ?25 event  ?26 whose  ?27 range  ?28 to ?34 the answer  ?35 meters
--- ?36 to ?38 are for Postgres, which tells what is known where it writes nothing
 INSERT INTO commits (
   subject, application, recipient, revision, email, email_verified_at, pending_email, sends, refused_at, failures,
   locked_until, check_refused, otp_id, version, sealed, check_value, channel, address, created_at, expires_at, attempts,

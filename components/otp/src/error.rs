@@ -23,7 +23,7 @@ pub(crate) enum ApiError {
     IncompleteBody,
     /// 400: a field that the call needs with the others that were sent.
     MissingField(&'static str),
-    /// 400: it names nobody that a code could be for.
+    /// 400: the request names neither a mobile number nor an e-mail address.
     NoRecipient,
     /// 400: no Idempotency-Key can be read from the field.
     InvalidIdempotencyKey(InvalidIdempotencyKey),

@@ -8,9 +8,9 @@ use spin_sdk::http::HeaderMap;
 pub(crate) struct Origin {
     /// The caller's id for the request, or one that was made up.
     pub(crate) request_id: String,
-    /// W3C trace context, if the caller traces. Without one the event has none either: Spin shows its own
-    /// span's to nobody inside, and one that was made up here would name a span that nobody ever sees, and
-    /// would take the decision whether to sample from those who can. The relay then begins a trace.
+    /// W3C trace context, if the caller traces. Without one the event has none either, and the relay begins a trace:
+    /// Spin does not show its own span to a component, and a made-up one would name a span that no tracer records and
+    /// would take the sampling decision away from the tracers.
     pub(crate) traceparent: Option<String>,
 }
 

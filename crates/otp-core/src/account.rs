@@ -41,7 +41,7 @@ pub struct AccountCode {
     pub otp_id: OtpId,
     /// The revision at which it was made: tells which of two codes is the newer one.
     pub version: Revision,
-    /// The code, sealed. Empty once it was used: nobody is given it again.
+    /// The code, sealed. Empty once it was used: a used code is never given again.
     pub sealed: Vec<u8>,
     /// What a guess is compared with.
     pub check: CheckValue,
@@ -94,8 +94,8 @@ impl Account {
         Some(Refusal::RecipientLocked { retry_after: seconds_between(now, until) })
     }
 
-    /// How codes that are not asked to go elsewhere are delivered: as the last one was, but to no address that nobody
-    /// has confirmed. One that was told in passing does not turn later codes into mails.
+    /// Channel and address of a code whose request names none: those of the last code, but never an e-mail address that
+    /// is not confirmed. An address told beside a number does not turn that number's later codes into mails.
     pub(crate) fn route(&self, recipient: &Recipient) -> (Channel, Option<String>) {
         if let Some(address) = recipient.address() {
             return (Channel::Email, Some(address.as_str().to_owned()));

@@ -328,7 +328,7 @@ fn close(connection: &Rc<Connection>) {
     });
 }
 
-/// Says that the cache is away. Whoever calls this sees to it that it is not said with every request.
+/// Logs that the cache is away. The caller limits how often: not once a request.
 fn away(reason: &str) {
     log::line(format_args!("cache unavailable: {reason}; the database is asked instead"));
 }

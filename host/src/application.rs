@@ -25,7 +25,8 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 use wasmtime::{
-    Cache, CacheConfig, Config, Engine, Store, StoreContextMut, StoreLimits, StoreLimitsBuilder,
+    Cache, CacheConfig, Config, Engine, ProfilingStrategy, Store, StoreContextMut, StoreLimits,
+    StoreLimitsBuilder,
     component::{Component, GuestTaskId, Linker, ResourceTable},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -133,7 +134,7 @@ impl Stopper {
 
 impl Application {
     /// Compiles the manifest's component, or takes it from the cache beside the manifest.
-    pub(crate) fn load(manifest: &Manifest, shared: Shared) -> Result<Loaded> {
+    pub(crate) fn load(manifest: &Manifest, shared: Shared, perf_map: bool) -> Result<Loaded> {
         let source = &manifest.source;
         let bytes = std::fs::read(source).with_context(|| {
             format!("cannot read the component {}; build it first with: make build", source.display())
@@ -141,6 +142,9 @@ impl Application {
         let mut config = Config::new();
         let cache = cache(&manifest.folder.join(".spin/component-cache"));
         config.cache(cache.clone());
+        if perf_map {
+            config.profiler(ProfilingStrategy::PerfMap);
+        }
         let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
         let unusable = || format!("{} is not a component that this host can run", source.display());
         let component =

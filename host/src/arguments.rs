@@ -40,6 +40,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATH", env = "SPIN_OTP_READINESS_PATH", default_value = "/readyz", value_parser = path)]
     pub(crate) readiness_path: String,
 
+    /// Names the component's functions for `perf`, in /tmp/perf-PID.map.
+    #[arg(long)]
+    pub(crate) perf_map: bool,
+
     /// Sets a variable of the application; goes before SPIN_VARIABLE_NAME and .env. May be repeated.
     #[arg(long = "variable", value_name = "NAME=VALUE")]
     pub(crate) variables: Vec<String>,

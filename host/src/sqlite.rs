@@ -13,6 +13,7 @@
 //!   Processes beside this one are waited for by SQLite's own means.
 
 mod bindings;
+mod commits;
 mod connection;
 mod database;
 mod session;

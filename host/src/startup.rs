@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             database: database.clone(),
         };
         let set = shared.variables.set().join(", ");
-        let loaded = Application::load(&manifest, shared)?;
+        let loaded = Application::load(&manifest, shared, arguments.perf_map)?;
         let how = if loaded.compiled { "compiled" } else { "from the cache" };
 
         println!("{} listens on http://{address}", manifest.name);

@@ -23,8 +23,9 @@ const MAX_RESULT_BYTES: usize = 128 * 1024 * 1024;
 /// Statements that stay prepared on a connection: more than a component has. SQLite's wrapper keeps 16.
 const PREPARED: usize = 128;
 
-/// Pages of the write-ahead log from which on they are moved into the file, as SQLite has it by itself.
-const LONG_LOG: c_int = 1000;
+/// Pages of the write-ahead log from which on they are moved into the file. SQLite by itself does it from 1000 on; but a
+/// page that was written several times is moved once, and each time waits for the disk twice.
+const LONG_LOG: c_int = 4000;
 
 /// Instructions of SQLite's machine that a statement may take where others wait for its thread: a few milliseconds.
 const MAX_AT_ONCE: c_int = 100_000;
@@ -33,9 +34,9 @@ const MAX_AT_ONCE: c_int = 100_000;
 const OF_THE_CONNECTION: [&str; 3] = ["changes", "last_insert_rowid", "total_changes"];
 
 thread_local! {
-    /// Whether this thread is inside [`Connection::run_at_once`].
+    /// Whether this thread is inside [`Connection::at_once`].
     static AT_ONCE: Cell<bool> = const { Cell::new(false) };
-    /// Whether the log was long after the last commit there.
+    /// Whether the log was long after the last commit on this thread.
     static LOG_IS_LONG: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -94,7 +95,7 @@ pub(super) struct Connection {
 pub(super) type Rows = (Vec<String>, Vec<RowResult>);
 
 /// Why there are none.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) cause: Cause,
@@ -171,19 +172,36 @@ impl Connection {
         Ok(rows)
     }
 
-    /// Runs a statement to its end, if that needs no patience: it waits for no lock, takes no long time, and leaves the
-    /// log as long as it is. Tells whether that is too long by now.
-    pub(super) fn run_at_once(
-        &mut self,
-        statement: &str,
-        parameters: &[Value],
-    ) -> (Result<Rows, Failure>, bool) {
+    /// Runs what needs no patience: it waits for no lock, and no statement of it takes a long time.
+    pub(super) fn at_once<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
         let _ = self.sqlite.busy_timeout(Duration::ZERO);
         AT_ONCE.set(true);
-        let rows = self.run(statement, parameters, &Effect::None);
+        let ran = run(self);
         AT_ONCE.set(false);
         let _ = self.sqlite.busy_timeout(self.patience);
-        (rows, LOG_IS_LONG.take())
+        ran
+    }
+
+    /// Runs statements that write, and commits all that they have done. On a failure nothing has happened.
+    pub(super) fn transaction<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.sqlite.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+        let done = run(self).and_then(|ran| {
+            self.sqlite.prepare_cached("COMMIT")?.execute(())?;
+            Ok(ran)
+        });
+        if done.is_err() && !self.is_free() {
+            self.sqlite.prepare_cached("ROLLBACK")?.execute(())?;
+        }
+        done
+    }
+
+    /// Moves what is in the write-ahead log into the file, as far as nobody reads what was there before. Waits for the
+    /// disk.
+    pub(super) fn checkpoint(&self) -> Result<(), Failure> {
+        Ok(self.sqlite.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?)
     }
 
     fn busy_timeout(&self) -> rusqlite::Result<Duration> {
@@ -196,17 +214,16 @@ impl Connection {
     }
 }
 
-/// Called by SQLite after a commit to the write-ahead log, in the place of its own checkpoint, which waits for the disk.
-fn committed(log: &Wal, pages: c_int) -> rusqlite::Result<()> {
-    if pages >= LONG_LOG {
-        if AT_ONCE.get() {
-            LOG_IS_LONG.set(true);
-        } else {
-            // As with SQLite's own: it is tried again after the next commit.
-            let _ = log.checkpoint();
-        }
-    }
+/// Called by SQLite after a commit to the write-ahead log, in the place of its own checkpoint, which waits for the disk
+/// while the next writer waits for it.
+fn committed(_: &Wal, pages: c_int) -> rusqlite::Result<()> {
+    LOG_IS_LONG.set(pages >= LONG_LOG);
     Ok(())
+}
+
+/// Whether the log was too long after the last commit on this thread. Tells it once.
+pub(super) fn log_is_long() -> bool {
+    LOG_IS_LONG.take()
 }
 
 /// Asked by SQLite for each part of a statement that it compiles.
@@ -282,6 +299,13 @@ fn size(value: &Value) -> usize {
             Value::Blob(bytes) => bytes.len(),
             Value::Integer(_) | Value::Real(_) | Value::Null => 0,
         }
+}
+
+impl Failure {
+    /// One that SQLite has no part in.
+    pub(super) fn of_the_host(reason: &str) -> Self {
+        Self { error: Error::Io(reason.to_owned()), cause: Cause::Statement }
+    }
 }
 
 impl From<rusqlite::Error> for Failure {

@@ -1,6 +1,9 @@
 //! The file, the connections to it that are free, and what is known of statements.
 
-use super::connection::{Connection, Effect, Failure, Kind, Settings, file_id};
+use super::{
+    commits::Commits,
+    connection::{Cause, Connection, Effect, Failure, Kind, Rows, Settings, file_id, log_is_long},
+};
 use anyhow::{Context as _, Result};
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +15,7 @@ use std::{
 };
 use tokio::sync::{Mutex as Fair, OwnedMutexGuard};
 
-/// Most connections that are kept while they are free. One is used at a time by writers, and a few by readers.
+/// Most connections that are kept while they are free, beside that of the writers.
 const MAX_FREE: usize = 8;
 
 /// Most statements that are known: more are only made by a guest that writes its parameters into them.
@@ -31,11 +34,17 @@ pub(crate) struct Database {
     /// Fair: the writer that waits longest writes next.
     turn: Arc<Fair<()>>,
     pool: Mutex<Pool>,
+    commits: Commits,
     known: Mutex<Vec<Arc<Known>>>,
+    /// Whether the log is being moved into the file.
+    moving: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Pool {
+    /// The one that writers use in turn. While nobody writes on another one, the pages that it remembers are those of the
+    /// file.
+    writer: Option<Connection>,
     /// The one used last comes last: its cache is the newest.
     free: Vec<Connection>,
     /// How many sessions there are. When the last one ends, all connections are closed, as with Spin.
@@ -61,9 +70,9 @@ impl Known {
         self.quick.load(Ordering::Relaxed)
     }
 
-    /// It has taken this time, and the next one may have to move the log into the file.
-    pub(super) fn took(&self, time: Duration, log_is_long: bool) {
-        self.quick.store(time < QUICK && !log_is_long, Ordering::Relaxed);
+    /// It has taken this time.
+    pub(super) fn took(&self, time: Duration) {
+        self.quick.store(time < QUICK, Ordering::Relaxed);
     }
 }
 
@@ -77,7 +86,9 @@ impl Database {
             path: folder.join("sqlite_db.db"),
             turn: Arc::default(),
             pool: Mutex::default(),
+            commits: Commits::default(),
             known: Mutex::default(),
+            moving: AtomicBool::new(false),
         })
     }
 
@@ -91,9 +102,10 @@ impl Database {
         let file = std::fs::metadata(&self.path).ok().as_ref().map(file_id);
         let mut pool = self.pool();
         pool.sessions += 1;
-        let (free, outdated) =
-            pool.free.drain(..).partition(|connection| file.is_some_and(|file| connection.is_to(file)));
+        let is_current = |connection: &Connection| file.is_some_and(|file| connection.is_to(file));
+        let (free, mut outdated): (_, Vec<_>) = pool.free.drain(..).partition(is_current);
         pool.free = free;
+        outdated.extend(pool.writer.take_if(|writer| !is_current(writer)));
         drop(pool);
         close(outdated);
     }
@@ -102,7 +114,7 @@ impl Database {
     pub(super) fn end_session(&self) {
         let mut pool = self.pool();
         pool.sessions -= 1;
-        let unused = if pool.sessions == 0 { std::mem::take(&mut pool.free) } else { Vec::new() };
+        let unused = if pool.sessions == 0 { pool.take_all() } else { Vec::new() };
         drop(pool);
         close(unused);
     }
@@ -119,8 +131,36 @@ impl Database {
         self.free(settings).map_or_else(|| Connection::open(&self.path, settings), Ok)
     }
 
+    /// The connection for the next writer with these settings, if there is one. It has its [`turn`](Self::turn).
+    pub(super) fn writer(&self, settings: &Settings) -> Option<Connection> {
+        let writer = self.pool().writer.take_if(|writer| writer.settings() == settings);
+        writer.or_else(|| self.free(settings))
+    }
+
+    /// A writer is done with its connection, unless the file was the matter.
+    pub(super) fn release_writer(
+        self: &Arc<Self>,
+        connection: Connection,
+        outcomes: &[Result<Rows, Failure>],
+    ) {
+        self.look_at_the_log();
+        let of_the_file =
+            |outcome: &Result<Rows, Failure>| matches!(outcome, Err(Failure { cause: Cause::File, .. }));
+        if outcomes.iter().any(of_the_file) {
+            return self.discard(connection);
+        }
+        let mut pool = self.pool();
+        if pool.sessions > 0 && pool.writer.is_none() && connection.is_free() {
+            pool.writer = Some(connection);
+        } else {
+            drop(pool);
+            self.release(connection);
+        }
+    }
+
     /// A connection is no longer used.
-    pub(super) fn release(&self, connection: Connection) {
+    pub(super) fn release(self: &Arc<Self>, connection: Connection) {
+        self.look_at_the_log();
         let mut pool = self.pool();
         // With a transaction open it is closed, and SQLite rolls back.
         if pool.sessions > 0 && pool.free.len() < MAX_FREE && connection.is_free() {
@@ -133,9 +173,46 @@ impl Database {
 
     /// Something is wrong with the file: what comes next begins with new connections.
     pub(super) fn discard(&self, connection: Connection) {
-        let mut discarded = std::mem::take(&mut self.pool().free);
+        let mut discarded = self.pool().take_all();
         discarded.push(connection);
         close(discarded);
+    }
+
+    pub(super) fn commits(&self) -> &Commits {
+        &self.commits
+    }
+
+    /// Has the log moved into the file if it is too long after what was committed on this thread.
+    fn look_at_the_log(self: &Arc<Self>) {
+        if log_is_long()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.moving.swap(true, Ordering::Relaxed)
+        {
+            let database = Arc::clone(self);
+            runtime.spawn(async move {
+                // Most of it while others write, and what they have written since while nobody does: a log is begun anew
+                // only when all of it is in the file.
+                database.move_log(None).await;
+                let turn = database.turn().await;
+                database.move_log(Some(turn)).await;
+                database.moving.store(false, Ordering::Relaxed);
+            });
+        }
+    }
+
+    async fn move_log(self: &Arc<Self>, turn: Option<Turn>) {
+        let database = Arc::clone(self);
+        let moved = tokio::task::spawn_blocking(move || {
+            let connection = database.connect(&Settings::default())?;
+            let moved = connection.checkpoint();
+            database.release(connection);
+            drop(turn);
+            moved
+        });
+        // It is tried again after the next commit.
+        if let Ok(Err(failure)) = moved.await {
+            tracing::debug!("the write-ahead log stays as it is: {:?}", failure.error);
+        }
     }
 
     /// The right to write, in turn.
@@ -173,6 +250,14 @@ impl Database {
 
     fn statements(&self) -> MutexGuard<'_, Vec<Arc<Known>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    fn take_all(&mut self) -> Vec<Connection> {
+        let mut all = std::mem::take(&mut self.free);
+        all.extend(self.writer.take());
+        all
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::{
     bindings::sqlite::{Error, RowResult, Value},
+    commits::{self, Call},
     connection::{Cause, Connection, Effect, Failure, Rows, Settings},
     database::{Database, Known, Turn},
 };
@@ -38,9 +39,6 @@ struct Own {
     for_good: bool,
 }
 
-/// A statement and its parameters.
-type Call = Arc<(String, Vec<Value>)>;
-
 /// What became of an attempt to run a statement.
 enum Run {
     Done(Result<Rows, Failure>),
@@ -71,8 +69,8 @@ impl Session {
                 && let Some(known) = known.filter(|known| known.is_shared())
             {
                 let settings = Arc::clone(&state.settings);
-                drop(state);
-                return self.run_shared(&known, &settings, call, turn).await;
+                drop((state, turn));
+                return self.run_shared(known, settings, call).await;
             }
             let (database, call, held) = (Arc::clone(&self.database), Arc::clone(&call), turn.take());
             let run =
@@ -88,32 +86,30 @@ impl Session {
     /// Runs a statement that may be run on any connection with these settings.
     async fn run_shared(
         &self,
-        known: &Arc<Known>,
-        settings: &Arc<Settings>,
+        known: Arc<Known>,
+        settings: Arc<Settings>,
         call: Call,
-        mut turn: Option<Turn>,
     ) -> Result<Rows, Failure> {
-        if known.kind.writes && turn.is_none() {
-            turn = Some(self.database.turn().await);
+        if known.kind.writes {
+            return commits::commit(&self.database, known, settings, call).await;
         }
-        let mut free = self.database.free(settings);
+        let mut free = self.database.free(&settings);
         if known.is_quick()
             && let Some(mut connection) = free
         {
             // Two changes of threads cost as much as the statement. No call is given up in the middle: there is
             // no point at which this waits.
             let start = Instant::now();
-            match connection.run_at_once(&call.0, &call.1) {
-                (Err(Failure { cause: Cause::Wait, .. }), _) => free = Some(connection),
-                (rows, log_is_long) => {
-                    known.took(start.elapsed(), log_is_long);
+            match connection.at_once(|connection| connection.run(&call.0, &call.1, &Effect::None)) {
+                Err(Failure { cause: Cause::Wait, .. }) => free = Some(connection),
+                rows => {
+                    known.took(start.elapsed());
                     release(&self.database, connection, &rows);
                     return rows;
                 }
             }
         }
-        let (database, known, settings) =
-            (Arc::clone(&self.database), Arc::clone(known), Arc::clone(settings));
+        let database = Arc::clone(&self.database);
         on_thread_that_may_block(move |abandoned| {
             let mut connection = match free {
                 Some(connection) => connection,
@@ -125,10 +121,8 @@ impl Session {
             }
             let start = Instant::now();
             let rows = connection.run(&call.0, &call.1, &Effect::None);
-            known.took(start.elapsed(), false);
-            // Before the next writer has its turn, which takes the connection with it.
+            known.took(start.elapsed());
             release(&database, connection, &rows);
-            drop(turn);
             rows
         })
         .await?
@@ -143,7 +137,7 @@ impl Drop for Session {
 
 /// Runs a statement on the guest's own connection, or one that has an effect on a connection or is not known yet.
 fn run_with_state(
-    database: &Database,
+    database: &Arc<Database>,
     mut state: OwnedMutexGuard<State>,
     call: &Call,
     mut turn: Option<Turn>,
@@ -184,7 +178,7 @@ fn run_with_state(
                 own.for_good |= *effect == Effect::Own;
                 let start = Instant::now();
                 let rows = own.connection.run(statement, parameters, effect);
-                known.took(start.elapsed(), false);
+                known.took(start.elapsed());
                 state.settings = Arc::new(own.connection.settings().clone());
                 Run::Done(rows)
             }
@@ -208,7 +202,7 @@ fn run_with_state(
 }
 
 /// Keeps a connection for the next statement, unless the file was the matter.
-fn release(database: &Database, connection: Connection, rows: &Result<Rows, Failure>) {
+fn release(database: &Arc<Database>, connection: Connection, rows: &Result<Rows, Failure>) {
     match rows {
         Err(Failure { cause: Cause::File, .. }) => database.discard(connection),
         _ => database.release(connection),
@@ -225,13 +219,9 @@ async fn on_thread_that_may_block<T: Send + 'static>(
         // A guest that has given up since hears nothing more; what it asked for has happened.
         let _ = sender.send(outcome);
     });
-    receiver.await.map_err(|_| failed("the statement panicked"))
+    receiver.await.map_err(|_| Failure::of_the_host("the statement panicked"))
 }
 
 fn given_up() -> Failure {
-    failed("the caller has given up this statement")
-}
-
-fn failed(reason: &str) -> Failure {
-    Failure { error: Error::Io(reason.to_owned()), cause: Cause::Statement }
+    Failure::of_the_host("the caller has given up this statement")
 }

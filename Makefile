@@ -86,7 +86,7 @@ test: built ## Set up, build, and run every test (HOST=spin: against spin)
 	  ended=$$?; scripts/suite.sh; exit $$ended
 
 suite-unit:
-	$(SUITE) $(TEST) --lib --bins
+	$(SUITE) $(TEST) --lib --bins --test number_table
 
 suite-docs:
 	$(SUITE) $(TEST) --doc

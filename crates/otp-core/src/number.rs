@@ -1,5 +1,7 @@
 //! Mobile numbers.
 
+mod table;
+
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, PhoneNumberType};
 use std::borrow::Cow;
 
@@ -58,6 +60,11 @@ impl MobileNumber {
         let digits = dialled(text).ok_or(InvalidMobileNumber::Invalid)?;
         if !digits.starts_with('+') && region.is_none() {
             return Err(InvalidMobileNumber::NoCountryCode);
+        }
+        if let Some(calling_code_digits) =
+            digits.strip_prefix('+').and_then(|digits| table::calling_code_digits(digits.as_bytes()))
+        {
+            return Ok(Self { e164: digits.into_owned(), calling_code_digits });
         }
         let number = PHONE_NUMBER_UTIL
             .parse(&digits, region.map(|region| region.0))

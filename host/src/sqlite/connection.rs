@@ -14,7 +14,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Most bytes of a result, as with Spin: a guest's mistake must not fill the host's memory.
@@ -27,15 +27,18 @@ const PREPARED: usize = 128;
 /// page that was written several times is moved once, and each time waits for the disk twice.
 const LONG_LOG: c_int = 4000;
 
-/// Instructions of SQLite's machine that a statement may take where others wait for its thread: a few milliseconds.
-const MAX_AT_ONCE: c_int = 100_000;
+/// How long a statement may take where others wait for its thread.
+const MAX_AT_ONCE: Duration = Duration::from_millis(5);
+
+/// After how many instructions of SQLite's machine it is asked how long that was.
+const INSTRUCTIONS: c_int = 1_000;
 
 /// Functions that tell of the statement before on the same connection, which may be another guest's.
 const OF_THE_CONNECTION: [&str; 3] = ["changes", "last_insert_rowid", "total_changes"];
 
 thread_local! {
-    /// Whether this thread is inside [`Connection::at_once`].
-    static AT_ONCE: Cell<bool> = const { Cell::new(false) };
+    /// When the statement was begun that this thread runs inside [`Connection::at_once`].
+    static AT_ONCE: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Whether the log was long after the last commit on this thread.
     static LOG_IS_LONG: Cell<bool> = const { Cell::new(false) };
 }
@@ -124,7 +127,7 @@ impl Connection {
         let noted = Arc::clone(&effect);
         sqlite.authorizer(Some(move |context: AuthContext<'_>| authorize(&context, &noted)))?;
         sqlite.wal_hook(Some(committed));
-        sqlite.progress_handler(MAX_AT_ONCE, Some(|| AT_ONCE.get()))?;
+        sqlite.progress_handler(INSTRUCTIONS, Some(is_too_long))?;
         for (name, value) in &settings.0 {
             sqlite.pragma_update(None, name, value)?;
         }
@@ -164,6 +167,7 @@ impl Connection {
         parameters: &[Value],
         effect: &Effect,
     ) -> Result<Rows, Failure> {
+        AT_ONCE.set(AT_ONCE.get().map(|_| Instant::now()));
         let rows = collect(&mut self.sqlite.prepare_cached(statement)?, parameters)?;
         if let Effect::Setting(setting) = effect {
             self.settings = self.settings.with(setting);
@@ -175,9 +179,9 @@ impl Connection {
     /// Runs what needs no patience: it waits for no lock, and no statement of it takes a long time.
     pub(super) fn at_once<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> T {
         let _ = self.sqlite.busy_timeout(Duration::ZERO);
-        AT_ONCE.set(true);
+        AT_ONCE.set(Some(Instant::now()));
         let ran = run(self);
-        AT_ONCE.set(false);
+        AT_ONCE.set(None);
         let _ = self.sqlite.busy_timeout(self.patience);
         ran
     }
@@ -212,6 +216,11 @@ impl Connection {
     fn effect(&self) -> std::sync::MutexGuard<'_, Effect> {
         self.effect.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Asked by SQLite now and then whether to break a statement off.
+fn is_too_long() -> bool {
+    AT_ONCE.get().is_some_and(|begun| begun.elapsed() > MAX_AT_ONCE)
 }
 
 /// Called by SQLite after a commit to the write-ahead log, in the place of its own checkpoint, which waits for the disk

@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{Mutex as Fair, OwnedMutexGuard};
 
 /// Most connections that are kept while they are free, beside that of the writers.
-const MAX_FREE: usize = 4;
+const MAX_FREE: usize = 8;
 
 /// Most statements that are known: more are only made by a guest that writes its parameters into them.
 const MAX_KNOWN: usize = 256;

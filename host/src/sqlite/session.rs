@@ -63,7 +63,12 @@ impl Session {
     async fn run(&self, call: Call) -> Result<Rows, Failure> {
         let mut turn = None;
         loop {
-            let state = Arc::clone(&self.state).lock_owned().await;
+            // Not waited for where it is free: the runtime would now and then have the request wait all the same, and a
+            // row that it has looked at be written by another.
+            let state = match Arc::clone(&self.state).try_lock_owned() {
+                Ok(state) => state,
+                Err(_) => Arc::clone(&self.state).lock_owned().await,
+            };
             let known = self.database.known(&call.0);
             if state.own.is_none()
                 && let Some(known) = known.filter(|known| known.is_shared())

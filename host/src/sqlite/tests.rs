@@ -421,3 +421,56 @@ async fn one_that_undoes_the_transaction_takes_none_of_the_others_along() {
     }
     assert_eq!(integer(&run(&session, "SELECT count(*) FROM t").await.unwrap()), 13);
 }
+
+#[tokio::test]
+async fn one_that_turns_out_to_be_long_takes_none_of_the_others_along() {
+    let folder = folder();
+    let session = folder.open();
+    run(&session, "PRAGMA journal_mode = WAL").await.unwrap();
+    run(&session, "CREATE TABLE t (x)").await.unwrap();
+    // All of its time is spent before it writes anything: broken off, it undoes nothing.
+    let insert = async |count: i64| {
+        let statement = "INSERT INTO t SELECT max(x) FROM (WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1) SELECT x FROM n)";
+        session.execute(statement.to_owned(), vec![Value::Integer(count)]).await.1
+    };
+    for _ in 0..3 {
+        insert(1).await.unwrap();
+    }
+    // Many quick ones are not taken for a long one, either.
+    let pairs = (0..1_000).map(|_| [1, 1, 1]);
+    for counts in [[1, 500_000, 1], [2, 3, 4]].into_iter().chain(pairs) {
+        for outcome in futures::future::join_all(counts.map(&insert)).await {
+            outcome.unwrap();
+        }
+    }
+    assert_eq!(integer(&run(&session, "SELECT sum(x) FROM t").await.unwrap()), 3 + 500_002 + 9 + 3_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_want_the_same_row_do_not_get_in_each_other_s_way_for_long() {
+    let folder = folder();
+    let session = folder.open();
+    run(&session, "PRAGMA journal_mode = WAL").await.unwrap();
+    run(&session, "CREATE TABLE t (x)").await.unwrap();
+    run(&session, "INSERT INTO t VALUES (0)").await.unwrap();
+    let looks = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    // As a guest does that writes only what nobody has written since it looked.
+    let count = async |session: Arc<Session>, looks: Arc<std::sync::atomic::AtomicUsize>| loop {
+        looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let seen = integer(&run(&session, "SELECT x FROM t").await.unwrap());
+        let write = "UPDATE t SET x = x + 1 WHERE x = ?1 RETURNING x".to_owned();
+        if !session.execute(write, vec![Value::Integer(seen)]).await.1.unwrap().is_empty() {
+            break;
+        }
+    };
+    for _ in 0..3 {
+        count(Arc::clone(&session), Arc::clone(&looks)).await;
+    }
+    looks.store(0, std::sync::atomic::Ordering::Relaxed);
+    const WRITERS: usize = 100;
+    futures::future::join_all((0..WRITERS).map(|_| count(Arc::clone(&session), Arc::clone(&looks)))).await;
+    assert_eq!(integer(&run(&session, "SELECT x FROM t").await.unwrap()), 3 + WRITERS as i64);
+    // One that gets through at a time, with all others in vain, would be half the square of their number.
+    let looks = looks.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(looks < WRITERS * 12, "{looks} looks for {WRITERS} writes");
+}

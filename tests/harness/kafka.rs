@@ -120,6 +120,11 @@ impl Kafka {
         kafka
     }
 
+    /// The processor time that it has had so far, with its children, where the system tells.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.process.cpu_time_of_all()
+    }
+
     /// `host:port`, for clients as they come.
     pub fn brokers(&self) -> &str {
         &self.brokers

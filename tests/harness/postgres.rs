@@ -121,6 +121,11 @@ impl Postgres {
         format!("postgres://{}", self.address)
     }
 
+    /// The processor time that it has had so far, with its children, where the system tells.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.process.cpu_time_of_all()
+    }
+
     /// Who may do everything in its database.
     pub fn user(&self) -> &str {
         USER

@@ -156,12 +156,14 @@ impl Process {
 
     /// The processor time that it has had so far, where the system tells.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
-        let stat = std::fs::read_to_string(self.told_by_the_system("stat")).ok()?;
-        // The second field is the program's name, in parentheses, and may hold anything.
-        let (_, fields) = stat.rsplit_once(')')?;
-        // utime and stime, the 14th and 15th of all, as proc(5) has them.
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-        Some(Duration::from_secs_f64(ticks.sum::<Result<f64, _>>().ok()? / TICKS_PER_SECOND))
+        cpu_time(&self.told_by_the_system(""))
+    }
+
+    /// The same of it and its children.
+    pub(crate) fn cpu_time_of_all(&self) -> Option<Duration> {
+        let children = self.children();
+        let each = children.iter().filter_map(|child| cpu_time(&Path::new("/proc").join(child)));
+        Some(self.cpu_time()? + each.sum())
     }
 
     /// How many files and connections it has open, where the system tells.
@@ -177,6 +179,16 @@ impl Process {
     fn told_by_the_system(&self, what: &str) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(what)
     }
+}
+
+/// The processor time of a process, by its folder in /proc.
+fn cpu_time(process: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    // The second field is the program's name, in parentheses, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    // utime and stime, the 14th and 15th of all, as proc(5) has them.
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Some(Duration::from_secs_f64(ticks.sum::<Result<f64, _>>().ok()? / TICKS_PER_SECOND))
 }
 
 impl Drop for Process {

@@ -61,6 +61,11 @@ impl Redis {
         self.connect().keys("*").unwrap()
     }
 
+    /// The processor time that it has had so far, with its children, where the system tells.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.process.cpu_time_of_all()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -30,6 +30,7 @@ pub struct RelayBuilder {
     address: Option<String>,
     delivery: Option<String>,
     everywhere: bool,
+    checkout: Option<PathBuf>,
     on_a_file: bool,
     /// The URL of the Postgres that its ledger is in.
     database: Option<String>,
@@ -87,6 +88,12 @@ impl RelayBuilder {
         self
     }
 
+    /// Runs what was built in another checkout of this repository.
+    pub fn checkout(mut self, folder: &Path) -> Self {
+        self.checkout = Some(folder.to_owned());
+        self
+    }
+
     /// Starts a relay that has to end by itself: how it ended, and all that it printed.
     pub fn refused(&self) -> (ExitStatus, String) {
         let folder = temporary_folder();
@@ -109,7 +116,8 @@ impl RelayBuilder {
 
     /// The program, with all variables but no arguments.
     fn configured(&self, address: &str, folder: &Path) -> Command {
-        let mut command = Command::new(repository().join("target/release/relay"));
+        let mut command =
+            Command::new(self.checkout.as_deref().unwrap_or(repository()).join("target/release/relay"));
         forget_variables(&mut command, &["RELAY_", "KAFKA_", "OTEL_"]);
         let everywhere = format!("0.0.0.0:{}", port(address));
         let address = if self.everywhere { &everywhere } else { address };

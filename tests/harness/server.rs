@@ -43,7 +43,8 @@ pub struct Server<P> {
 }
 
 impl<P: Program> Server<P> {
-    pub(crate) fn launch(program: P) -> Self {
+    /// Starts it, and waits until it answers.
+    pub fn launch(program: P) -> Self {
         let folder = temporary_folder();
         let address = program.own_address().map_or_else(unused_address, str::to_owned);
         let process = spawn(&program, &address, folder.path());
@@ -87,7 +88,7 @@ impl<P: Program> Server<P> {
 
     /// The processor time that the process has had so far, where the system tells.
     pub fn cpu_time(&self) -> Option<Duration> {
-        self.process.cpu_time()
+        self.process.cpu_time_of_all()
     }
 
     /// How many files and connections the process has open, where the system tells.

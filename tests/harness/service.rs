@@ -37,6 +37,7 @@ pub struct Builder {
     state: Option<PathBuf>,
     address: Option<String>,
     manifest: Option<PathBuf>,
+    checkout: Option<PathBuf>,
     /// Its own Redis, from the start on, where the suites run with one.
     cache: Option<Arc<Redis>>,
     /// Its own Postgres, likewise. It is shared with whoever has the same state, for its files are part of that.
@@ -81,6 +82,11 @@ impl Builder {
         self
     }
 
+    /// Runs what was built in another checkout of this repository.
+    pub fn checkout(self, folder: &Path) -> Self {
+        Self { checkout: Some(folder.to_owned()), ..self.manifest(&folder.join("spin.toml")) }
+    }
+
     /// Starts the service and waits until it answers.
     pub fn start(mut self) -> Service {
         if with_redis() && !self.sets("redis_endpoint") {
@@ -123,7 +129,7 @@ impl Builder {
 
 impl Program for Builder {
     fn command(&self, address: &str, folder: &Path) -> Command {
-        let mut command = host();
+        let mut command = host(self.checkout.as_deref().unwrap_or(repository()));
         forget_variables(&mut command, &["SPIN_VARIABLE_", "SPIN_OTP_", "OTEL_"]);
         let manifest = self.manifest.clone().unwrap_or_else(|| repository().join("spin.toml"));
         command.arg("--from").arg(manifest);
@@ -176,14 +182,14 @@ pub fn store() -> Store {
 }
 
 /// Whoever hosts the service: this project's own host, or spin with HOST=spin.
-fn host() -> Command {
+fn host(checkout: &Path) -> Command {
     match std::env::var("HOST").as_deref() {
         Ok("spin") => {
             let mut spin = Command::new("spin");
             spin.arg("up");
             spin
         }
-        _ => Command::new(repository().join("target/release/spin-otp-host")),
+        _ => Command::new(checkout.join("target/release/spin-otp-host")),
     }
 }
 

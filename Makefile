@@ -25,10 +25,10 @@ COMPONENT_BUILD = cargo build --locked --package otp-component --target wasm32-w
 # what depends on them in one way, and `make test` in another.
 NATIVE = --locked --release --workspace --exclude otp-component
 
-.PHONY: help run build component host relay native built env test soak fuzz servers bench fmt lint clean
+.PHONY: help run build component host relay native built env test soak fuzz servers bench bench-compare fmt lint clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-14s %s\n", $$1, $$2 }'
 
 run: build ## Build what is missing, and serve on LISTEN with a relay on RELAY_LISTEN
 	@HOST=$(RUN_HOST) scripts/run.sh
@@ -144,9 +144,16 @@ fuzz: ## Fuzz each reader of foreign input for FUZZ_SECONDS (default 30)
 servers:
 	@scripts/test-servers.sh
 
-bench: component servers ## Measure the calls of services that are started for it
+bench: component servers ## Measure the calls: STORES RELAYS CONNECTIONS NUMBERS LIMITS ROUNDS SECONDS PEERS OTPGATEWAY
 	@cargo build $(NATIVE) --bins
+	@scripts/bench-tools.sh
+	@[ "$(PEERS)" != spring ] || scripts/bench-spring.sh
 	@TMPDIR=$${TMPDIR:-/tmp} target/release/spin-otp-bench
+
+bench-compare: servers ## Measure two commits in turns: make bench-compare A=main B=HEAD, with the variables of bench
+	@cargo build $(NATIVE) --bin spin-otp-bench
+	@scripts/bench-tools.sh
+	@scripts/bench-compare.sh "$(A)" "$(B)"
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -69,16 +69,19 @@ pub(crate) fn time_to_delivery() {
     );
 }
 
-/// A steady stream of events for that many seconds, in process and over Kafka.
-pub(crate) fn under_load(rate: usize, seconds: usize) {
-    println!("\nrelay at {rate} events/s for {seconds} s");
+/// Steady streams of events, each for that many seconds, in process and over Kafka.
+pub(crate) fn under_load(rates: &[usize], seconds: usize) {
+    println!("\nthe relay under a steady stream of events for {seconds} s");
     println!(
-        "{:<12} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9}",
-        "bus", "taken/s", "CPU %", "MB", "delivered", "behind s", "post p99"
+        "{:<12} {:>9} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9}",
+        "bus", "offered/s", "taken/s", "CPU %", "MB", "delivered", "behind s", "post p99"
     );
     let kafka = Kafka::start();
-    for (name, builder) in
-        [("in process", Relay::builder()), ("Kafka", Relay::builder().env("KAFKA_BROKERS", kafka.brokers()))]
+    let in_process = Relay::builder();
+    let over_kafka = Relay::builder().env("KAFKA_BROKERS", kafka.brokers());
+    let buses = [("in process", in_process), ("Kafka", over_kafka)];
+    for ((name, builder), rate) in
+        buses.into_iter().flat_map(|bus| rates.iter().map(move |rate| (bus.clone(), *rate)))
     {
         let relay = builder.start();
         eventually("being ready", Duration::from_secs(30), || relay.client().get("/readyz").status == 200);
@@ -114,7 +117,7 @@ pub(crate) fn under_load(rate: usize, seconds: usize) {
         let used = relay.cpu_time().unwrap_or_default() - cpu;
         latencies.sort_unstable();
         println!(
-            "{name:<12} {:>9.0} {:>9.0} {:>9.0} {:>11.0} {:>9.1} {:>6.1} ms",
+            "{name:<12} {rate:>9} {:>9.0} {:>9.0} {:>9.0} {:>11.0} {:>9.1} {:>6.1} ms",
             all / took.as_secs_f64(),
             used.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0,
             relay.resident_memory().unwrap_or_default() as f64 / 1024.0,

@@ -69,9 +69,9 @@ ANY_STORE = api_keys:: bad_input:: cache:: cache_failures:: configuration:: cont
 
 # The longest first, so that none is left to run alone in the end.
 SUITES = relay service-postgres service-sqlite graceful failure-postgres failure-sqlite model-postgres model-redis model-sqlite \
-  observability pumping embedded_host unit docs deployment run
+  observability pumping embedded_host costs unit docs deployment run
 ifeq ($(HOST),spin)
-SUITES := $(filter-out unit docs embedded_host deployment run graceful,$(SUITES))
+SUITES := $(filter-out unit docs embedded_host costs deployment run graceful,$(SUITES))
 endif
 TEST  = cargo test $(NATIVE)
 SUITE = @scripts/suite.sh $(@:suite-%=%)
@@ -91,7 +91,7 @@ suite-unit:
 suite-docs:
 	$(SUITE) $(TEST) --doc
 
-suite-embedded_host suite-deployment suite-run suite-observability:
+suite-embedded_host suite-costs suite-deployment suite-run suite-observability:
 	$(SUITE) $(TEST) --test $(@:suite-%=%)
 
 suite-graceful:

@@ -19,7 +19,10 @@ use opentelemetry::trace::SpanContext;
 use std::{
     path::Path,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -54,6 +57,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most memory of an instance, in bytes. The component uses a few megabytes.
 const MAX_MEMORY: usize = 128 * 1024 * 1024;
+
+/// The fuel that an instance gets where it is counted: no instance uses as much.
+const FUEL: u64 = 1 << 60;
 
 /// What the host keeps for an instance.
 pub(crate) struct State {
@@ -102,10 +108,20 @@ pub(crate) struct Application {
     service: ServicePre<State>,
     shared: Shared,
     postgres: Arc<postgres::Servers>,
+    /// What instances that are gone have used.
+    fuel: Option<Arc<AtomicU64>>,
     /// Becomes true when instances that have nothing to do shall end.
     stopping: watch::Receiver<bool>,
     /// A clone in each instance: the channel closes when the last one is gone.
     alive: mpsc::Sender<()>,
+}
+
+/// What is to be found out about the component while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) perf_map: bool,
+    /// Where the fuel is counted.
+    pub(crate) fuel: Option<Arc<AtomicU64>>,
 }
 
 /// What [`Application::load`] gives.
@@ -134,7 +150,7 @@ impl Stopper {
 
 impl Application {
     /// Compiles the manifest's component, or takes it from the cache beside the manifest.
-    pub(crate) fn load(manifest: &Manifest, shared: Shared, perf_map: bool) -> Result<Loaded> {
+    pub(crate) fn load(manifest: &Manifest, shared: Shared, measured: Measured) -> Result<Loaded> {
         let source = &manifest.source;
         let bytes = std::fs::read(source).with_context(|| {
             format!("cannot read the component {}; build it first with: make build", source.display())
@@ -142,9 +158,10 @@ impl Application {
         let mut config = Config::new();
         let cache = cache(&manifest.folder.join(".spin/component-cache"));
         config.cache(cache.clone());
-        if perf_map {
+        if measured.perf_map {
             config.profiler(ProfilingStrategy::PerfMap);
         }
+        config.consume_fuel(measured.fuel.is_some());
         let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
         let unusable = || format!("{} is not a component that this host can run", source.display());
         let component =
@@ -157,7 +174,8 @@ impl Application {
         let (stop, stopping) = watch::channel(false);
         let (alive, gone) = mpsc::channel(1);
         let postgres = Arc::new(postgres::Servers::new(Arc::clone(&shared.allowed_hosts)));
-        let application = Self { engine, service, shared, postgres, stopping, alive };
+        let fuel = measured.fuel;
+        let application = Self { engine, service, shared, postgres, fuel, stopping, alive };
         let stopper = Stopper { stopping: stop, alive: gone };
         Ok(Loaded { application, stopper, compiled: cache.is_none_or(|cache| cache.cache_hits() == 0) })
     }
@@ -167,7 +185,7 @@ impl Application {
         ProxyHandler::new(self)
     }
 
-    fn store(&self) -> Store<State> {
+    fn store(&self) -> wasmtime::Result<Store<State>> {
         let mut wasi = WasiCtx::builder();
         wasi.inherit_stdout().inherit_stderr();
         let requests = Requests::default();
@@ -185,7 +203,10 @@ impl Application {
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
-        store
+        if self.fuel.is_some() {
+            store.set_fuel(FUEL)?;
+        }
+        Ok(store)
     }
 }
 
@@ -227,7 +248,7 @@ impl HandlerState for Application {
     type WorkerState = Worker;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Worker>> {
-        let mut store = self.store();
+        let mut store = self.store()?;
         let proxy = ProxyPre::P3(self.service.clone()).instantiate_async(&mut store).await?;
         let mut stopping = self.stopping.clone();
         Ok(Instance {
@@ -242,7 +263,7 @@ impl HandlerState for Application {
                 }),
                 stopped: false,
             },
-            state: Worker { _alive: self.alive.clone() },
+            state: Worker { fuel: self.fuel.clone(), _alive: self.alive.clone() },
         })
     }
 }
@@ -280,6 +301,7 @@ impl WorkerExpiration for Expiration {
 /// Tells which requests an instance takes.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    fuel: Option<Arc<AtomicU64>>,
     _alive: mpsc::Sender<()>,
 }
 
@@ -311,6 +333,9 @@ impl WorkerState for Worker {
         if let Err(error) = result {
             tracing::error!("an instance of the component failed: {error:#}");
         }
+        if let Some(fuel) = &self.fuel {
+            fuel.fetch_add(FUEL - store.get_fuel().unwrap_or(FUEL), Ordering::Relaxed);
+        }
         drop(store);
     }
 }
@@ -321,7 +346,7 @@ mod tests {
 
     #[test]
     fn an_instance_serves_so_many_requests_and_16_at_once() {
-        let worker = Worker { _alive: mpsc::channel(1).0 };
+        let worker = Worker { fuel: None, _alive: mpsc::channel(1).0 };
         let last = REQUESTS_PER_INSTANCE - 1;
         assert!(matches!(worker.should_accept_request(15, last), ShouldAccept::Yes));
         assert!(matches!(worker.should_accept_request(16, last), ShouldAccept::No));

@@ -44,6 +44,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) perf_map: bool,
 
+    /// Counts what the component executes, in units of wasmtime's fuel, about one an instruction, and tells it at the end.
+    #[arg(long, env = "SPIN_OTP_COUNT_FUEL")]
+    pub(crate) count_fuel: bool,
+
     /// Sets a variable of the application; goes before SPIN_VARIABLE_NAME and .env. May be repeated.
     #[arg(long = "variable", value_name = "NAME=VALUE")]
     pub(crate) variables: Vec<String>,

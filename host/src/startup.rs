@@ -2,7 +2,7 @@
 
 use crate::{
     allowed_hosts::AllowedHosts,
-    application::{Application, Shared},
+    application::{Application, Measured, Shared},
     arguments::Arguments,
     manifest::Manifest,
     server,
@@ -14,7 +14,10 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{
     io::IsTerminal,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -68,7 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             database: database.clone(),
         };
         let set = shared.variables.set().join(", ");
-        let loaded = Application::load(&manifest, shared, arguments.perf_map)?;
+        let fuel = arguments.count_fuel.then(Arc::<AtomicU64>::default);
+        let measured = Measured { perf_map: arguments.perf_map, fuel: fuel.clone() };
+        let loaded = Application::load(&manifest, shared, measured)?;
         let how = if loaded.compiled { "compiled" } else { "from the cache" };
 
         println!("{} listens on http://{address}", manifest.name);
@@ -88,6 +93,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             tracing::warn!("stopped with work in the background after {} s", INSTANCES_TIMEOUT.as_secs());
         }
         telemetry.end().await;
+        if let Some(fuel) = fuel {
+            println!("{} units of fuel were used", fuel.load(Ordering::Relaxed));
+        }
         println!("{} has stopped", manifest.name);
         Ok(())
     })

@@ -65,7 +65,7 @@ pub(crate) fn all(subjects: Vec<Subject>, settings: &Settings, connections: usiz
                 }
             }
         }
-        // Nobody is always the one after a certain other.
+        // The order alternates, so that no subject always runs after the same other one.
         runs.reverse();
     }
     if settings.rounds % 2 == 1 {

@@ -99,7 +99,7 @@ impl Call {
 /// What the next Idempotency-Key is made of.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
-/// The API key of whoever has one, and what the service knows of it.
+/// The API key that requests carry, and the service's `api_keys` entry for it.
 const KEY: &str = "key of the bench";
 const API_KEYS: &str = "bench:send+verify:c6a6ecf40759b04e6859e5403bb68d615b4204ea5c7be81cfcb69e7b250eeb88";
 
@@ -340,7 +340,7 @@ impl Program for Spring {
     }
 }
 
-/// A program of others', with a configuration that delivers to nobody.
+/// otpgateway, configured so that it sends no message.
 pub(crate) struct OtpGateway {
     program: PathBuf,
     redis: String,

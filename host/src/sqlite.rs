@@ -16,7 +16,9 @@ mod bindings;
 mod commits;
 mod connection;
 mod database;
+mod queue;
 mod session;
+mod statement;
 
 use crate::{manifest::DEFAULT_DATABASE, telemetry::Requests};
 use bindings::sqlite::{

@@ -1,117 +1,27 @@
-//! Statements that write, and are committed together.
+//! Group commit: statements that write at the same moment share one transaction.
 //!
-//! A commit writes whole pages into the log, takes locks of the file and gives them back, whatever is in it; and
-//! what one request writes lies for the most part on pages that the next one writes, too. So the statements that are
-//! there at the same moment make one transaction. Each of them stays atomic, hears its own outcome, and hears it
-//! when all of that is committed. If the transaction fails, nothing has happened, and each is run by itself.
+//! A commit writes whole pages into the log and takes and releases locks of the file, however little it changes, and
+//! most pages that one request changes the next one changes too. Each statement stays atomic, gets its own outcome, and
+//! gets it after the commit. If the transaction fails, nothing has happened, and each statement runs alone.
 //!
-//! Guests that write one row, each only if nobody else has since it looked, get in each other's way when all look before
-//! any writes: one of them gets through, and the others look again. As soon as that is seen, statements are run where
-//! their requests are for a while: between a look and a write nothing comes then.
+//! Optimistic writers of one row conflict more often in a group: all of them read before any of them writes, one
+//! succeeds, and the others read again. So after a conflict the next statements run alone, on the thread of their
+//! request, where no other statement comes between the read and the write.
 
 use super::{
-    bindings::sqlite::Value,
     connection::{Cause, Connection, Effect, Failure, Rows, Settings},
-    database::{Database, Known, Turn},
+    database::{Database, Turn},
+    queue::{Call, Waiting},
+    statement::Known,
 };
 use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
-/// Most statements of a transaction: its first one waits for the last one.
-const MAX_TOGETHER: usize = 64;
-
-/// Statements that are run by themselves after some have been seen to get in each other's way.
-const ONE_BY_ONE: u32 = 64;
-
-/// How long others may go first then.
+/// How long statements that run alone go before the queue after a conflict.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// A statement and its parameters.
-pub(super) type Call = Arc<(String, Vec<Value>)>;
-
-/// A statement that waits for its commit.
-#[derive(Debug)]
-struct Waiting {
-    known: Arc<Known>,
-    settings: Arc<Settings>,
-    call: Call,
-    outcome: oneshot::Sender<Result<Rows, Failure>>,
-}
-
-/// The statements that wait for their commit.
-#[derive(Debug, Default)]
-pub(super) struct Commits {
-    queue: Mutex<Queue>,
-    /// How many are still to be run by themselves.
-    one_by_one: AtomicU32,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    /// Oldest first.
-    waiting: VecDeque<Waiting>,
-    /// Whether somebody sees to them.
-    seen_to: bool,
-}
-
-impl Commits {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the next statement is to be run by itself.
-    fn is_one_by_one(&self) -> bool {
-        self.one_by_one.load(Ordering::Relaxed) > 0
-    }
-
-    /// Looks for statements that got in each other's way.
-    fn learn_from(&self, outcomes: &[Result<Rows, Failure>]) {
-        let count = outcomes.iter().filter(|outcome| is_in_vain(outcome)).count();
-        // One among several may have had a reason of its own.
-        if count > 1 || (count == 1 && outcomes.len() == 1) {
-            self.one_by_one.store(ONE_BY_ONE, Ordering::Relaxed);
-        } else if outcomes.len() == 1 {
-            let less = |left: u32| left.checked_sub(1);
-            let _ = self.one_by_one.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        }
-    }
-
-    /// One more. Whether somebody sees to it already.
-    fn add(&self, waiting: Waiting) -> bool {
-        let mut queue = self.queue();
-        queue.waiting.push_back(waiting);
-        std::mem::replace(&mut queue.seen_to, true)
-    }
-
-    /// Those to be committed next: alike in what their connection has to be and in whether they are quick. None if
-    /// nobody waits; then nobody sees to it any more.
-    fn next(&self) -> Vec<Waiting> {
-        let mut queue = self.queue();
-        // Whoever was given up has not begun.
-        queue.waiting.retain(|waiting| !waiting.outcome.is_closed());
-        let Some(first) = queue.waiting.front() else {
-            queue.seen_to = false;
-            return Vec::new();
-        };
-        let (settings, quick) = (Arc::clone(&first.settings), first.known.is_quick());
-        let alike =
-            |waiting: &&Waiting| *waiting.settings == *settings && waiting.known.is_quick() == quick && quick;
-        let count = queue.waiting.iter().take(MAX_TOGETHER).take_while(alike).count().max(1);
-        queue.waiting.drain(..count).collect()
-    }
-}
-
-/// Whether a statement would have given a row, and gave none.
-fn is_in_vain(outcome: &Result<Rows, Failure>) -> bool {
-    matches!(outcome, Ok((columns, rows)) if !columns.is_empty() && rows.is_empty())
-}
 
 /// Runs a statement that writes and may be run on any connection with these settings. It is committed when this
 /// comes back.
@@ -121,7 +31,7 @@ pub(super) async fn commit(
     settings: Arc<Settings>,
     call: Call,
 ) -> Result<Rows, Failure> {
-    if database.commits().is_one_by_one()
+    if database.queue().is_one_by_one()
         && known.is_quick()
         && let Some(turn) = database.try_turn()
         && let Some(mut connection) = database.writer(&settings)
@@ -133,30 +43,30 @@ pub(super) async fn commit(
         drop(turn);
         if !matches!(outcome, [Err(Failure { cause: Cause::Wait, .. })]) {
             known.took(start.elapsed());
-            database.commits().learn_from(&outcome);
+            database.queue().learn_from(&outcome);
             let [outcome] = outcome;
             return outcome;
         }
     }
     let (sender, outcome) = oneshot::channel();
-    if !database.commits().add(Waiting { known, settings, call, outcome: sender }) {
-        tokio::spawn(see_to(Arc::clone(database)));
+    if !database.queue().add(Waiting { known, settings, call, outcome: sender }) {
+        tokio::spawn(serve(Arc::clone(database)));
     }
     outcome.await.map_err(|_| Failure::of_the_host("the statement panicked"))?
 }
 
 /// Commits what waits until nothing does.
-async fn see_to(database: Arc<Database>) {
+async fn serve(database: Arc<Database>) {
     loop {
-        if database.commits().is_one_by_one() {
-            // What waits here has looked a while ago, and is in vain for the most part. Those that look now go first.
+        if database.queue().is_one_by_one() {
+            // The statements here read their rows a while ago, and most will conflict. Requests that read now go first.
             tokio::time::sleep(PAUSE).await;
         } else {
             // Requests that are ready to go on may bring statements of theirs.
             tokio::task::yield_now().await;
         }
         let turn = database.turn().await;
-        let together = database.commits().next();
+        let together = database.queue().next();
         let Some(first) = together.first() else { return };
         let quick = first.known.is_quick();
         let connection = database.writer(&first.settings);
@@ -167,7 +77,7 @@ async fn see_to(database: Arc<Database>) {
                 match connection.at_once(|connection| run(connection, &together)) {
                     Ok(outcomes) => {
                         if together.len() > 1 {
-                            database.commits().learn_from(&outcomes);
+                            database.queue().learn_from(&outcomes);
                         }
                         database.release_writer(connection, &outcomes);
                         drop(turn);

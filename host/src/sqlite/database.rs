@@ -1,8 +1,9 @@
 //! The file, the connections to it that are free, and what is known of statements.
 
 use super::{
-    commits::Commits,
-    connection::{Cause, Connection, Effect, Failure, Kind, Rows, Settings, file_id, log_is_long},
+    connection::{Cause, Connection, Failure, Kind, Rows, Settings, file_id, log_is_long},
+    queue::Queue,
+    statement::Known,
 };
 use anyhow::{Context as _, Result};
 use std::{
@@ -11,7 +12,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 use tokio::sync::{Mutex as Fair, OwnedMutexGuard};
 
@@ -20,9 +20,6 @@ const MAX_FREE: usize = 8;
 
 /// Most statements that are known: more are only made by a guest that writes its parameters into them.
 const MAX_KNOWN: usize = 256;
-
-/// A statement that takes longer is not run on a thread that has other requests to serve.
-const QUICK: Duration = Duration::from_millis(5);
 
 /// The right to write, until it is dropped.
 pub(super) type Turn = OwnedMutexGuard<()>;
@@ -34,7 +31,7 @@ pub(crate) struct Database {
     /// Fair: the writer that waits longest writes next.
     turn: Arc<Fair<()>>,
     pool: Mutex<Pool>,
-    commits: Commits,
+    queue: Queue,
     known: Mutex<Vec<Arc<Known>>>,
     /// Whether the log is being moved into the file.
     moving: AtomicBool,
@@ -51,31 +48,6 @@ struct Pool {
     sessions: usize,
 }
 
-/// A statement that was run before.
-#[derive(Debug)]
-pub(super) struct Known {
-    statement: Box<str>,
-    pub(super) kind: Kind,
-    quick: AtomicBool,
-}
-
-impl Known {
-    /// Whether it only needs the file, and no connection of its own.
-    pub(super) fn is_shared(&self) -> bool {
-        self.kind.effect == Effect::None
-    }
-
-    /// Whether it can be expected to take no time.
-    pub(super) fn is_quick(&self) -> bool {
-        self.quick.load(Ordering::Relaxed)
-    }
-
-    /// It has taken this time.
-    pub(super) fn took(&self, time: Duration) {
-        self.quick.store(time < QUICK, Ordering::Relaxed);
-    }
-}
-
 impl Database {
     /// The database of a state folder, which is made if it is missing.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
@@ -86,7 +58,7 @@ impl Database {
             path: folder.join("sqlite_db.db"),
             turn: Arc::default(),
             pool: Mutex::default(),
-            commits: Commits::default(),
+            queue: Queue::default(),
             known: Mutex::default(),
             moving: AtomicBool::new(false),
         })
@@ -178,8 +150,9 @@ impl Database {
         close(discarded);
     }
 
-    pub(super) fn commits(&self) -> &Commits {
-        &self.commits
+    /// The statements that wait for their commit.
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Has the log moved into the file if it is too long after what was committed on this thread.
@@ -229,13 +202,12 @@ impl Database {
     pub(super) fn known(&self, statement: &str) -> Option<Arc<Known>> {
         // There are a few dozen, of different lengths: that is quicker than to hash a few thousand bytes.
         let known = self.statements();
-        known.iter().find(|known| &*known.statement == statement).cloned()
+        known.iter().find(|known| &*known.text == statement).cloned()
     }
 
     /// Notes what a statement does.
     pub(super) fn learn(&self, statement: &str, kind: Kind) -> Arc<Known> {
-        // It is quick when it has shown that it is.
-        let learnt = Arc::new(Known { statement: statement.into(), kind, quick: AtomicBool::new(false) });
+        let learnt = Arc::new(Known::new(statement, kind));
         let mut known = self.statements();
         if known.len() >= MAX_KNOWN {
             known.clear();

@@ -7,9 +7,11 @@
 
 use super::{
     bindings::sqlite::{Error, RowResult, Value},
-    commits::{self, Call},
+    commits,
     connection::{Cause, Connection, Effect, Failure, Rows, Settings},
-    database::{Database, Known, Turn},
+    database::{Database, Turn},
+    queue::Call,
+    statement::Known,
 };
 use std::{sync::Arc, time::Instant};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};

@@ -116,8 +116,8 @@ pub(crate) struct Application {
     alive: mpsc::Sender<()>,
 }
 
-/// What is to be found out about the component while it runs.
-#[derive(Debug, Default)]
+/// What is measured of the component while it runs.
+#[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) perf_map: bool,
     /// Where the fuel is counted.

@@ -310,6 +310,11 @@ fn size(value: &Value) -> usize {
         }
 }
 
+/// Whether a statement failed because of the file: its connection must not be used again.
+pub(super) fn is_file_failure(outcome: &Result<Rows, Failure>) -> bool {
+    matches!(outcome, Err(Failure { cause: Cause::File, .. }))
+}
+
 impl Failure {
     /// One that SQLite has no part in.
     pub(super) fn of_the_host(reason: &str) -> Self {

@@ -1,7 +1,7 @@
 //! The file, the connections to it that are free, and what is known of statements.
 
 use super::{
-    connection::{Cause, Connection, Failure, Kind, Rows, Settings, file_id, log_is_long},
+    connection::{Connection, Failure, Kind, Rows, Settings, file_id, is_file_failure, log_is_long},
     queue::Queue,
     statement::Known,
 };
@@ -116,9 +116,7 @@ impl Database {
         outcomes: &[Result<Rows, Failure>],
     ) {
         self.look_at_the_log();
-        let of_the_file =
-            |outcome: &Result<Rows, Failure>| matches!(outcome, Err(Failure { cause: Cause::File, .. }));
-        if outcomes.iter().any(of_the_file) {
+        if outcomes.iter().any(is_file_failure) {
             return self.discard(connection);
         }
         let mut pool = self.pool();

@@ -8,7 +8,7 @@
 use super::{
     bindings::sqlite::{Error, RowResult, Value},
     commits,
-    connection::{Cause, Connection, Effect, Failure, Rows, Settings},
+    connection::{Cause, Connection, Effect, Failure, Rows, Settings, is_file_failure},
     database::{Database, Turn},
     queue::Call,
     statement::Known,
@@ -210,9 +210,10 @@ fn run_with_state(
 
 /// Keeps a connection for the next statement, unless the file was the matter.
 fn release(database: &Arc<Database>, connection: Connection, rows: &Result<Rows, Failure>) {
-    match rows {
-        Err(Failure { cause: Cause::File, .. }) => database.discard(connection),
-        _ => database.release(connection),
+    if is_file_failure(rows) {
+        database.discard(connection);
+    } else {
+        database.release(connection);
     }
 }
 

@@ -98,12 +98,19 @@ async fn where_it_may_block(
     turn: Turn,
 ) {
     let database = Arc::clone(database);
+    // One whose transaction could not be ended is closed, and SQLite rolls back.
+    let connection = connection.filter(Connection::is_free);
     let run = move || {
         let connect = || database.connect(&together[0].settings);
         let mut connection = connection.map_or_else(connect, Ok);
         let outcomes = match &mut connection {
-            Ok(connection) => run(connection, &together)
-                .unwrap_or_else(|_| together.iter().map(|waiting| run_one(connection, waiting)).collect()),
+            Ok(connection) => run(connection, &together).unwrap_or_else(|failure| {
+                if connection.is_free() {
+                    together.iter().map(|waiting| run_one(connection, waiting)).collect()
+                } else {
+                    vec![Err(failure); together.len()]
+                }
+            }),
             Err(failure) => vec![Err(failure.clone()); together.len()],
         };
         // Before the next writer has its turn, which takes the connection with it.

@@ -127,6 +127,7 @@ impl Connection {
         let noted = Arc::clone(&effect);
         sqlite.authorizer(Some(move |context: AuthContext<'_>| authorize(&context, &noted)))?;
         sqlite.wal_hook(Some(committed));
+        sqlite.commit_hook(Some(begins_to_commit))?;
         sqlite.progress_handler(INSTRUCTIONS, Some(is_too_long))?;
         for (name, value) in &settings.0 {
             sqlite.pragma_update(None, name, value)?;
@@ -192,7 +193,10 @@ impl Connection {
         run: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.sqlite.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-        let done = run(self).and_then(|ran| {
+        let ran = run(self);
+        // What ends it is not broken off.
+        AT_ONCE.set(None);
+        let done = ran.and_then(|ran| {
             self.sqlite.prepare_cached("COMMIT")?.execute(())?;
             Ok(ran)
         });
@@ -221,6 +225,13 @@ impl Connection {
 /// Asked by SQLite now and then whether to break a statement off.
 fn is_too_long() -> bool {
     AT_ONCE.get().is_some_and(|begun| begun.elapsed() > MAX_AT_ONCE)
+}
+
+/// Called by SQLite before a commit. It asks whether to break a statement off at the end of the statement, too, when that
+/// has been committed already: so from here on nothing is broken off.
+fn begins_to_commit() -> bool {
+    AT_ONCE.set(None);
+    false
 }
 
 /// Called by SQLite after a commit to the write-ahead log, in the place of its own checkpoint, which waits for the disk
@@ -368,5 +379,56 @@ impl FromSql for Value {
             ValueRef::Blob(bytes) => Self::Blob(bytes.to_vec()),
             ValueRef::Null => Self::Null,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::hooks::Action;
+    use std::thread::sleep;
+
+    #[test]
+    fn what_was_committed_is_not_broken_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = Connection::open(&folder.path().join("file"), &Settings::default()).unwrap();
+        // So it is asked at every point at which SQLite asks at all.
+        connection.sqlite.progress_handler(1, Some(is_too_long)).unwrap();
+        let run = |connection: &mut Connection, text: &str| connection.run(text, &[], &Effect::None);
+        run(&mut connection, "PRAGMA journal_mode = wal").unwrap();
+        run(&mut connection, "CREATE TABLE notes (note)").unwrap();
+        let count = |connection: &Connection| -> i64 {
+            connection.sqlite.query_row("SELECT count(*) FROM notes", (), |row| row.get(0)).unwrap()
+        };
+        // All of it takes too long when nothing but the commit is left.
+        connection
+            .sqlite
+            .update_hook(Some(|_: Action, _: &str, _: &str, _: i64| sleep(2 * MAX_AT_ONCE)))
+            .unwrap();
+        let insert = "INSERT INTO notes VALUES (1)";
+        let alone = connection.at_once(|connection| run(connection, insert));
+        assert!(alone.is_ok(), "{alone:?}");
+        assert_eq!(count(&connection), 1);
+        connection.sqlite.update_hook(None::<fn(Action, &str, &str, i64)>).unwrap();
+        let together = connection.at_once(|connection| {
+            connection.transaction(|connection| {
+                let done = run(connection, insert);
+                sleep(2 * MAX_AT_ONCE);
+                done
+            })
+        });
+        assert!(together.is_ok(), "{together:?}");
+        assert_eq!(count(&connection), 2);
+        // What is broken off has not happened.
+        let long = "INSERT INTO notes WITH RECURSIVE counted (n) AS (
+                      SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 10000000
+                    ) SELECT count(*) FROM counted";
+        let alone = connection.at_once(|connection| run(connection, long));
+        assert!(matches!(alone, Err(Failure { cause: Cause::Wait, .. })), "{alone:?}");
+        let together =
+            connection.at_once(|connection| connection.transaction(|connection| run(connection, long)));
+        assert!(matches!(together, Err(Failure { cause: Cause::Wait, .. })), "{together:?}");
+        assert!(connection.is_free());
+        assert_eq!(count(&connection), 2);
     }
 }

@@ -106,6 +106,41 @@ impl Pair {
         let undelivered = ledger.number("SELECT count(*) FROM deliveries WHERE state = 'waiting'");
         [outbox, published - read, undelivered]
     }
+
+    /// Who has what is still under way, and what the relays say.
+    fn state(&self) -> String {
+        let ledger = self.relays[0].ledger();
+        let rows = |of: &str, sql: &str| {
+            let rows = ledger.pairs(sql).into_iter().map(|(id, what)| format!("{of} {id} {what}\n"));
+            rows.collect::<String>()
+        };
+        let deliveries = rows(
+            "delivery",
+            "SELECT event_id, concat_ws(' ', 'claim', claim, 'of', claimed_by, 'attempts', attempts, 'due in',
+                    next_at - relay.now_millis(), 'ms', reason)
+             FROM relay.deliveries WHERE state = 'waiting' LIMIT 20",
+        );
+        let members = rows(
+            "relay",
+            "SELECT id, concat_ws(' ', 'alive for', alive_until - now(), id IN (SELECT id FROM relay.alive))
+             FROM relay.members",
+        );
+        let sessions = rows(
+            "session",
+            "SELECT pid::text, concat_ws(' ', state, now() - state_change, wait_event, left(query, 100))
+             FROM pg_stat_activity WHERE backend_type = 'client backend'",
+        );
+        let said = |relay: &Relay| {
+            let metrics = relay.client().try_send("GET", "/metrics", &[], b"");
+            let metrics = metrics.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
+            let metrics: String = metrics.unwrap_or_default();
+            let metrics: Vec<_> = metrics.lines().filter(|line| line.contains("deliver")).collect();
+            let log = relay.log();
+            let log: Vec<_> = log.lines().rev().take(40).collect();
+            format!("{}\n{}\n", metrics.join("\n"), log.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        [deliveries, members, sessions, said(&self.relays[0]), said(&self.relays[1])].concat()
+    }
 }
 
 /// How many partitions a relay reads, by its own account.
@@ -181,7 +216,8 @@ fn two_relays_that_share_a_ledger_lose_and_double_nothing_whatever_dies() {
         }
         thread::sleep(Duration::from_millis(200));
     }
-    assert_eq!(last, [0; 3], "outbox, topic and deliveries come to rest without help");
+    let rest = "outbox, topic and deliveries come to rest without help";
+    assert_eq!(last, [0; 3], "{rest}:\n{}", if last == [0; 3] { String::new() } else { pair.state() });
 
     // The requests whose events are on the topic, and each event once, however often it lies there.
     let records = pair.kafka.records("otp-events");

@@ -93,7 +93,7 @@ fn load(urls: &[String], loading: &AtomicBool) -> BTreeSet<String> {
     let begun = Instant::now();
     let clients: Vec<_> = urls.iter().map(harness::Client::new).collect();
     for client in clients.iter().cycle() {
-        let enough = accepted.len() > LOAD || begun.elapsed() > 6 * SOON;
+        let enough = accepted.len() > LOAD || begun.elapsed() > 2 * SOON;
         if !loading.load(Ordering::Relaxed) && enough {
             break;
         }

@@ -5,7 +5,7 @@ use harness::{Builder, Client, Response, Service, at_once, eventually, number};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Two products, one of them with an old and a new key.
 fn two_products() -> Builder {

@@ -9,7 +9,7 @@ use redis::Commands;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const TOKEN: &str = "a-token-that-nobody-else-has";
 
 fn erase(client: &Client, path: &str) -> Response {

@@ -13,7 +13,7 @@ use std::{
 };
 
 const TOKEN: &str = "a-token-that-nobody-else-has";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn types(events: &[Value]) -> Vec<&str> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{path::Path, thread, time::Duration};
 
 const TOKEN: &str = "a-token-that-nobody-else-has";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn generate(client: &Client, key: &str, number: &str) -> Response {
     client.post_with("/generate-otp", &[("idempotency-key", key)], &json!({ "mobileNumber": number }))

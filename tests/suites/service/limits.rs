@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// What clocks of this machine may differ by.
 const JITTER: Duration = Duration::from_millis(20);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Locks a number after so many wrong codes.
 fn locking_after(failures: u32) -> Builder {

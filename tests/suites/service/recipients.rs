@@ -5,7 +5,7 @@ use harness::{Client, Relay, Response, Service, eventually, number, unused_addre
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn ask(client: &Client, path: &str, email: &str) -> Response {
     client.post(path, &json!({ "email": email }))

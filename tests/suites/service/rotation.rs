@@ -14,7 +14,7 @@ const NEW: &str = "new:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
 const INDEX_KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
 const TOKEN: &str = "a-token-that-nobody-else-has";
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Codes that each host makes while both serve.
 const TRAFFIC: usize = 12;

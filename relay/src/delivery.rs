@@ -17,7 +17,7 @@ use otp_events::Event;
 use otp_seal::{Context, KeyRing, OpenError};
 use otp_terms::{Breaker, Channel, Timestamp};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -60,6 +60,9 @@ pub(crate) struct Delivery {
     pub(crate) gates: Arc<Mutex<HashMap<String, Gate>>>,
 }
 
+/// Rounds that are under way: their events, and the claim that each has.
+type InHand = HashMap<String, i64>;
+
 /// A code that was opened, and where it is to go.
 pub(crate) struct Opened {
     pub(crate) event: Event,
@@ -81,7 +84,7 @@ impl Delivery {
     /// Delivers until told to stop; then ends what is under way.
     pub(crate) async fn run(self, stop: Stop) {
         let (done, mut outcomes) = mpsc::channel(AT_ONCE);
-        let mut in_hand = HashSet::new();
+        let mut in_hand = HashMap::new();
         let mut recover_at = Some(Instant::now());
         let mut look_at = Instant::now();
         let mut settled = Vec::new();
@@ -100,7 +103,10 @@ impl Delivery {
                 _ = outcomes.recv_many(&mut settled, AT_ONCE) => {
                     self.settle(&settled).await;
                     for outcome in settled.drain(..) {
-                        in_hand.remove(&outcome.event_id);
+                        // After a pause it may have been claimed once more meanwhile; that round goes on.
+                        if in_hand.get(&outcome.event_id) == Some(&outcome.claim) {
+                            in_hand.remove(&outcome.event_id);
+                        }
                     }
                 }
                 () = self.work.notified(), if looking => look_at = Instant::now(),
@@ -126,7 +132,7 @@ impl Delivery {
     }
 
     /// Starts rounds for what is due. How many; `None` if the ledger cannot be asked.
-    async fn start(&self, in_hand: &mut HashSet<String>, done: &mpsc::Sender<Outcome>) -> Option<usize> {
+    async fn start(&self, in_hand: &mut InHand, done: &mpsc::Sender<Outcome>) -> Option<usize> {
         let round = match self.ledger.due(AT_ONCE - in_hand.len()).await {
             Ok(round) => round,
             Err(error) => {
@@ -141,7 +147,7 @@ impl Delivery {
         ended("expired", round.expired);
         let started = round.due.len();
         for due in round.due {
-            in_hand.insert(due.event_id.clone());
+            in_hand.insert(due.event_id.clone(), due.claim);
             let (delivery, done) = (self.clone(), done.clone());
             tokio::spawn(async move {
                 // One that panics would take its place with it for ever.
@@ -169,8 +175,8 @@ impl Delivery {
     }
 
     /// Has rounds begun again that nobody goes on with.
-    async fn recover(&self, in_hand: &HashSet<String>) {
-        let in_hand: Vec<_> = in_hand.iter().map(String::as_str).collect();
+    async fn recover(&self, in_hand: &InHand) {
+        let in_hand: Vec<_> = in_hand.keys().map(String::as_str).collect();
         match self.ledger.recover(&in_hand).await {
             Ok(0) => {}
             Ok(recovered) => tracing::info!(

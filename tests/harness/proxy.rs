@@ -54,6 +54,9 @@ pub enum Mode {
     BlackHole,
     /// Carries what clients send, and none of the answers, until that is over.
     HalfOpen,
+    /// Carries all but what a client sends in the same piece as these words, and what it sends after that, until that is
+    /// over.
+    HoldBack(&'static str),
     /// Carries answers byte by byte, with such a pause before each.
     Drip(Duration),
     /// Carries so many bytes of answers on a connection, and closes it.
@@ -261,6 +264,7 @@ async fn pump(
                 let may_go = async {
                     match now {
                         Mode::Delay(delay) => sleep_until(at + delay).await,
+                        Mode::HoldBack(words) if way == Way::Up && contains(&piece, words) => pending().await,
                         _ if now.carries(way) => {}
                         _ => pending().await,
                     }
@@ -293,6 +297,10 @@ async fn pump(
         to.shutdown().await
     };
     tokio::try_join!(read, write).map(drop)
+}
+
+fn contains(piece: &[u8], words: &str) -> bool {
+    piece.windows(words.len()).any(|part| part == words.as_bytes())
 }
 
 /// Writes byte by byte, and the rest at once when that is over.

@@ -244,11 +244,11 @@ impl Postgres {
                                     $7::bool[], $8::bool[])
                  AS settled (event_id, claim, state, provider, reason, pause, keep, tried)
              ), held AS (
-               SELECT event_id FROM relay.deliveries
+               SELECT event_id, claim FROM relay.deliveries
                WHERE state = 'waiting' AND (event_id, claim) IN (SELECT event_id, claim FROM settled)
                ORDER BY event_id FOR UPDATE
              ), dropped AS (
-               DELETE FROM relay.contents USING held JOIN settled USING (event_id)
+               DELETE FROM relay.contents USING held JOIN settled USING (event_id, claim)
                WHERE contents.event_id = held.event_id AND NOT keep
              )
              UPDATE relay.deliveries SET
@@ -259,7 +259,7 @@ impl Postgres {
                provider   = settled.provider,
                reason     = settled.reason,
                updated_at = relay.now_millis()
-             FROM held JOIN settled USING (event_id) WHERE deliveries.event_id = held.event_id",
+             FROM held JOIN settled USING (event_id, claim) WHERE deliveries.event_id = held.event_id",
         )
         .bind(column(outcomes, |outcome| &*outcome.event_id))
         .bind(column(outcomes, |outcome| outcome.claim))

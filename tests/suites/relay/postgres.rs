@@ -5,7 +5,7 @@ use crate::{
     kafka::{Topics, ready, wait_until_ready},
     metric, post, text,
 };
-use harness::{Postgres, Relay, RelayBuilder, eventually};
+use harness::{Mode, Postgres, Proxy, Relay, RelayBuilder, eventually};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -189,6 +189,31 @@ fn a_database_that_hangs_holds_no_answer_up_and_costs_nothing() {
         thread::sleep(Duration::from_secs(5));
         postgres.thaw();
     });
+}
+
+#[test]
+fn a_transaction_whose_beginning_nobody_waits_for_any_more_is_ended() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::to(postgres.address());
+    let relay = at(&postgres.url().replace(postgres.address(), proxy.address())).start();
+    hand_over_one(&relay, &Otp::new().event(GENERATED));
+    let event = Otp::new().event(GENERATED);
+    proxy.set(Mode::HoldBack("BEGIN"));
+    let answer = post(&relay, std::slice::from_ref(&event));
+    assert_eq!(answer.status, 503);
+    proxy.set(Mode::Pass);
+    let left_open = "SELECT count(*) FROM pg_stat_activity
+                     WHERE state LIKE 'idle in transaction%' AND state_change < now() - interval '1 s'";
+    let mut client = postgres.connect();
+    // The server ends them only after 5 s, and only those that nobody uses.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        let left_open: i64 = client.query_one(left_open, &[]).unwrap().get(0);
+        assert_eq!(left_open, 0);
+        thread::sleep(Duration::from_millis(50));
+    }
+    hand_over_one(&relay, &event);
+    ends_up(&relay, &event, "delivered");
 }
 
 #[test]

@@ -126,7 +126,10 @@ impl Access {
 
     /// Begins a transaction. One that is dropped before its end has not happened.
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>> {
-        Ok(self.ready().await?.begin().await?)
+        let pool = self.ready().await?;
+        // Apart, so that it is never given up half way: the library would put a connection back into the pool with a
+        // transaction that it does not know of, and whoever had it next would lock rows for ever and commit nothing.
+        Ok(tokio::spawn(async move { pool.begin().await }).await??)
     }
 
     /// Does something with the database within the time that anybody waits for it.

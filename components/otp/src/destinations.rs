@@ -6,7 +6,7 @@
 use crate::{
     config::Config,
     environment::Environment,
-    event, log,
+    event, log, publish,
     store::{
         Store,
         destinations::{Counts, Range},
@@ -81,6 +81,7 @@ async fn write(
             Judgement::Suspend { until, strikes } => {
                 let event = suspended(&range, &tally, now, until, &config.event_keys);
                 if store.suspend(&range, now, until, strikes, &event).await? {
+                    publish::for_anybody();
                     log::line(format_args!(
                         "range {} is suspended until {until}: of {} codes sent to it {} were verified",
                         range.prefix, tally.sent, tally.verified

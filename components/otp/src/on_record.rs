@@ -5,7 +5,7 @@ use crate::{
     store::Store,
 };
 use otp_core::{
-    Answer, Caller, OtpService, Outcome, Recipient, Refusal,
+    Answer, Caller, Change, OtpService, Outcome, Recipient, Refusal,
     ports::{Commit, Committed, Database, Loaded, Request, Unavailable},
 };
 use std::rc::Rc;
@@ -28,10 +28,17 @@ impl Database for RequestStore<'_> {
     }
 
     async fn commit(&self, request: &Request<'_>, commit: &Commit<'_>) -> Result<Committed, Unavailable> {
-        let event = commit
-            .record
-            .map(|record| event::of_request(&record.event, request, self.origin, &self.config.event_keys));
-        self.store.commit(request, commit, event).await
+        let Some(record) = commit.record else { return self.store.commit(request, commit, None).await };
+        let event = event::of_request(&record.event, request, self.origin, &self.config.event_keys);
+        let committed = self.store.commit(request, commit, Some(event.clone())).await?;
+        if matches!(committed, Committed::Yes) {
+            match record.account {
+                // What outlives an account is nobody's.
+                Change::Erased { .. } => publish::for_anybody(),
+                _ => publish::written(self.config, request.subject.as_str(), record.event.id.as_str(), event),
+            }
+        }
+        Ok(committed)
     }
 }
 

@@ -1,8 +1,8 @@
 //! From the outbox to the relay: after the answers, and when the relay asks.
 //!
-//! Events are claimed for a moment, pushed, and dropped when they were accepted. Whoever dies in between
-//! leaves them to the next one after that moment, so an event may arrive twice, under the same id, and
-//! none is lost. Any instance pushes what any other has left.
+//! Whoever writes an event pushes it, and drops it from the outbox when it was accepted. An event that is there after a
+//! moment is anybody's: it is claimed, pushed and dropped. Whoever dies in between leaves it to the next one, so an event
+//! may arrive twice, under the same id, and none is lost.
 
 use crate::{
     config::Config,
@@ -27,7 +27,7 @@ use std::{
 };
 
 /// Between two batches of an instance. The first goes at once; under load, events gather for this long,
-/// so that claiming and dropping them costs two statements for many.
+/// so that pushing and dropping them costs one call and one statement for many.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a batch may take. The relay answers in seconds, also without its broker.
@@ -35,6 +35,15 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(8);
 
 /// How long claimed events are left alone: longer than a batch and its statements can take.
 const CLAIM: Duration = Duration::from_secs(15);
+
+/// For how long an event is left to whoever wrote it: pushed and dropped, it is gone long before.
+const YOUNG: Duration = Duration::from_secs(3);
+
+/// Between two looks of an instance for what others have left.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Most events that an instance keeps to push. More are pushed by whoever claims them.
+const MAX_OWN: usize = 2 * MAX_BATCH_EVENTS;
 
 /// How long a request to push goes on to begin batches, and how long it may take in all.
 const FLUSH: Duration = Duration::from_millis(1_000);
@@ -49,8 +58,11 @@ thread_local! {
     /// Whether there is something that it may not have seen. A request cannot wake that task, so it
     /// leaves word here.
     static WANTED: Cell<bool> = const { Cell::new(false) };
-    /// When this instance last pushed.
+    /// When this instance last pushed, and when it last looked for what others have left.
     static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// The events that this instance has written and not pushed.
+    static OWN: RefCell<Vec<Entry<Own>>> = const { RefCell::new(Vec::new()) };
     static BREAKER: RefCell<Breaker> = RefCell::new(Breaker::default());
 }
 
@@ -83,6 +95,32 @@ impl From<Unavailable> for Held {
     fn from(unavailable: Unavailable) -> Self {
         Self::Database(unavailable)
     }
+}
+
+/// An event of this instance's own.
+#[derive(Debug)]
+struct Own {
+    /// Whose event it is, as the outbox has it.
+    subject: String,
+    written: Instant,
+}
+
+/// Has an event that is in the outbox now pushed by this instance.
+pub(crate) fn written(config: &Config, subject: &str, id: &str, event: String) {
+    if config.relay.is_none() || !BREAKER.with_borrow(|breaker| breaker.allows(Environment.now())) {
+        return;
+    }
+    OWN.with_borrow_mut(|own| {
+        if own.len() < MAX_OWN {
+            let key = Own { subject: subject.to_owned(), written: Instant::now() };
+            own.push(Entry { key, id: id.to_owned(), event });
+        }
+    });
+}
+
+/// Says that there is an event in the outbox that is nobody's own: it need not wait.
+pub(crate) fn for_anybody() {
+    LOOKED.set(None);
 }
 
 /// Pushes what waits, after the answer to a request, and in its trace. Returns at once.
@@ -127,9 +165,21 @@ async fn run(place: &Place, relay: &Relay, traceparent: Option<&str>) {
         }
         WANTED.set(false);
         LAST.set(Some(Instant::now()));
+        if own_batch(place, relay, traceparent).await.is_err() {
+            // They are anybody's now, or soon.
+            OWN.take();
+            return;
+        }
+        if LOOKED.get().is_some_and(|looked| looked.elapsed() < LOOK) {
+            continue;
+        }
+        LOOKED.set(Some(Instant::now()));
         match batch(place, relay, PUBLISH_DEADLINE, traceparent).await {
             // There may be more where these came from.
-            Ok(published) if published.claimed >= MAX_BATCH_EVENTS => WANTED.set(true),
+            Ok(published) if published.claimed >= MAX_BATCH_EVENTS => {
+                LOOKED.set(None);
+                WANTED.set(true);
+            }
             Ok(_) => {}
             Err(_) => return,
         }
@@ -151,6 +201,35 @@ pub(crate) async fn flush(place: &Place, relay: &Relay) -> Result<(Published, Wa
     Ok((flushed, Store::new(place).waiting().await?))
 }
 
+/// Pushes and drops what this instance has written, as much as goes at once.
+async fn own_batch(place: &Place, relay: &Relay, traceparent: Option<&str>) -> Result<(), Held> {
+    let events = OWN.with_borrow_mut(|own| {
+        // What is older than that may be claimed by others.
+        own.retain(|entry| entry.key.written.elapsed() < YOUNG);
+        own.drain(..own.len().min(MAX_BATCH_EVENTS)).collect::<Vec<_>>()
+    });
+    if events.is_empty() {
+        return Ok(());
+    }
+    if OWN.with_borrow(|own| !own.is_empty()) {
+        WANTED.set(true);
+    }
+    // What is refused stays in the outbox: whoever claims it moves it to the dead.
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+    let pushed = push(relay, (PUBLISH_DEADLINE, traceparent), &events, &mut accepted, &mut refused).await;
+    let forgotten = async {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let accepted: Vec<_> = accepted.iter().map(|entry| (&*entry.key.subject, &*entry.id)).collect();
+        Store::new(place).forget_own_events(&accepted).await
+    };
+    noted(match forgotten.await {
+        Ok(()) => pushed.map_err(|Away(reason)| Held::Relay(reason)),
+        Err(unavailable) => Err(unavailable.into()),
+    })
+}
+
 /// Claims, pushes and drops one batch.
 async fn batch(
     place: &Place,
@@ -158,13 +237,19 @@ async fn batch(
     limit: Duration,
     traceparent: Option<&str>,
 ) -> Result<Published, Held> {
-    let outcome = try_batch(place, relay, limit, traceparent).await;
-    let now = Environment.now();
+    match try_batch(place, relay, limit, traceparent).await {
+        // Of the relay it says nothing.
+        Ok(published) if published.claimed == 0 => Ok(published),
+        outcome => noted(outcome),
+    }
+}
+
+/// Notes whether the relay was there, and tells the operator if not.
+fn noted<T>(outcome: Result<T, Held>) -> Result<T, Held> {
     match &outcome {
-        Ok(published) if published.claimed > 0 => BREAKER.with_borrow_mut(Breaker::succeeded),
-        Ok(_) => {}
+        Ok(_) => BREAKER.with_borrow_mut(Breaker::succeeded),
         Err(Held::Relay(reason)) => {
-            if BREAKER.with_borrow_mut(|breaker| breaker.failed(now)) {
+            if BREAKER.with_borrow_mut(|breaker| breaker.failed(Environment.now())) {
                 log::line(format_args!("relay unavailable: {reason}; events wait in the outbox"));
             }
         }
@@ -181,16 +266,19 @@ async fn try_batch(
     limit: Duration,
     traceparent: Option<&str>,
 ) -> Result<Published, Held> {
-    let claimed = Store::new(place).claim(Environment.now(), CLAIM, MAX_BATCH_EVENTS).await?;
+    let claimed = Store::new(place).claim(Environment.now(), CLAIM, YOUNG, MAX_BATCH_EVENTS).await?;
     let mut published = Published { claimed: claimed.len(), ..Published::default() };
-    let (mut events, mut refused, mut accepted) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut events, mut refused) = (Vec::new(), Vec::new());
     for claimed in claimed {
         match Entry::read(claimed) {
             Ok(entry) => events.push(entry),
             Err(reason) => refused.push(reason),
         }
     }
-    let pushed = push(relay, (limit, traceparent), &events, &mut accepted, &mut refused).await;
+    let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+    let pushed = push(relay, (limit, traceparent), &events, &mut accepted, &mut rejected).await;
+    let accepted: Vec<_> = accepted.iter().map(|entry| entry.key).collect();
+    refused.extend(rejected.into_iter().map(|(entry, reason)| Refused { sequence: entry.key, reason }));
     // Also when a later part failed: what was accepted is not to be sent again.
     if !accepted.is_empty() {
         Store::new(place).forget_events(&accepted).await?;
@@ -211,8 +299,7 @@ async fn try_batch(
         // For whoever finds the relay first. Not if there is more behind them, which may go where these cannot: a part
         // of the brokers may be away.
         if published.claimed < MAX_BATCH_EVENTS {
-            let held: Vec<_> =
-                events.iter().map(|entry| entry.sequence).filter(|held| !settled(held)).collect();
+            let held: Vec<_> = events.iter().map(|entry| entry.key).filter(|held| !settled(held)).collect();
             Store::new(place).release(&held).await?;
         }
         return Err(Held::Relay(reason));
@@ -221,9 +308,10 @@ async fn try_batch(
     Ok(published)
 }
 
-/// A claimed event and its id.
-struct Entry {
-    sequence: i64,
+/// An event to push, its id, and what it is known by in the outbox.
+#[derive(Debug)]
+struct Entry<K> {
+    key: K,
     id: String,
     event: String,
 }
@@ -233,23 +321,23 @@ struct Identified {
     id: String,
 }
 
-impl Entry {
+impl Entry<i64> {
     /// What is not even JSON would spoil its whole batch.
     fn read(Claimed { sequence, event }: Claimed) -> Result<Self, Refused> {
         match serde_json::from_str(&event) {
-            Ok(Identified { id }) => Ok(Self { sequence, id, event }),
+            Ok(Identified { id }) => Ok(Self { key: sequence, id, event }),
             Err(_) => Err(Refused { sequence, reason: "not an event with an id".to_owned() }),
         }
     }
 }
 
 /// Pushes events, oldest first, in as few batches as their size allows.
-async fn push(
+async fn push<'a, K>(
     relay: &Relay,
     (limit, traceparent): (Duration, Option<&str>),
-    events: &[Entry],
-    accepted: &mut Vec<i64>,
-    refused: &mut Vec<Refused>,
+    events: &'a [Entry<K>],
+    accepted: &mut Vec<&'a Entry<K>>,
+    refused: &mut Vec<(&'a Entry<K>, String)>,
 ) -> Result<(), Away> {
     let until = Instant::now() + limit;
     let mut rest = events;
@@ -262,21 +350,28 @@ async fn push(
         });
         let (part, later) = rest.split_at(fit.count());
         if part.is_empty() {
-            let reason = format!("larger than a batch may be, {MAX_BATCH_BYTES} bytes");
-            refused.push(Refused { sequence: first.sequence, reason });
+            refused.push((first, format!("larger than a batch may be, {MAX_BATCH_BYTES} bytes")));
             rest = &rest[1..];
             continue;
         }
         rest = later;
-        let batch = format!("[{}]", part.iter().map(|entry| &*entry.event).collect::<Vec<_>>().join(","));
+        let mut batch =
+            String::with_capacity(part.iter().map(|entry| entry.event.len() + 1).sum::<usize>() + 1);
+        for entry in part {
+            batch.push(if batch.is_empty() { '[' } else { ',' });
+            batch.push_str(&entry.event);
+        }
+        batch.push(']');
         let answer =
             relay.publish(batch, traceparent, until.saturating_duration_since(Instant::now())).await?;
-        let by_id: HashMap<_, _> = part.iter().map(|entry| (&*entry.id, entry.sequence)).collect();
+        let by_id: HashMap<_, _> = part.iter().map(|entry| (&*entry.id, entry)).collect();
         accepted.extend(answer.accepted.iter().filter_map(|id| by_id.get(&**id)));
-        refused.extend(answer.rejected.into_iter().filter_map(|Rejected { id, reason, .. }| {
-            let sequence = *by_id.get(&*id?)?;
-            Some(Refused { sequence, reason })
-        }));
+        refused.extend(
+            answer
+                .rejected
+                .into_iter()
+                .filter_map(|Rejected { id, reason, .. }| Some((*by_id.get(&*id?)?, reason))),
+        );
     }
     Ok(())
 }

@@ -92,17 +92,24 @@ impl Store {
         self.with(async |database| database.commit(request, commit, event).await).await
     }
 
-    /// Takes up to `most` events that wait, oldest first. Nobody else takes them for `moment`.
+    /// Takes up to `most` events that wait, oldest first. Nobody else takes them for `moment`. Of an account's, those
+    /// that are `young` are left to whoever wrote them.
     pub(crate) async fn claim(
         &self,
         now: Timestamp,
         moment: Duration,
+        young: Duration,
         most: usize,
     ) -> Result<Vec<Claimed>, Unavailable> {
-        self.with(async |database| database.claim(now, moment, most).await).await
+        self.with(async |database| database.claim(now, moment, young, most).await).await
     }
 
-    /// Drops events that were accepted.
+    /// Drops events of accounts that were accepted: of each its subject and its id.
+    pub(crate) async fn forget_own_events(&self, events: &[(&str, &str)]) -> Result<(), Unavailable> {
+        self.with(async |database| database.forget_own_events(events).await).await
+    }
+
+    /// Drops events that were claimed and accepted.
     pub(crate) async fn forget_events(&self, sequences: &[i64]) -> Result<(), Unavailable> {
         self.with(async |database| database.forget_events(sequences).await).await
     }

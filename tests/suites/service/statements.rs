@@ -1,7 +1,7 @@
 //! What a call costs the database: counted on a server that tells of every statement.
 
 use crate::other_than;
-use harness::{Postgres, Redis, Service, Sql, number};
+use harness::{Postgres, Redis, Relay, Service, Sql, at_once, eventually, number};
 use serde_json::json;
 use std::{thread, time::Duration};
 
@@ -98,4 +98,38 @@ fn with_a_warm_cache_a_call_costs_one_statement() {
     // What the cache says alone refuses nobody.
     counted.of("a used code after that", [1, 0, 1], || drop(client.verify(&known, &otp).expect(410)));
     counted.of("a resend of it", [1, 0, 1], || drop(client.resend(&known).expect(410)));
+}
+
+#[test]
+fn to_hand_events_over_costs_a_statement_a_batch_and_rewrites_none_of_them() {
+    let relay = Relay::start();
+    let postgres = Postgres::start();
+    let database = Sql::postgres(&postgres);
+    let service = Service::builder()
+        .postgres(&postgres)
+        .without_limits()
+        .variable("pumping_guard", "false")
+        .variable("relay_url", &relay.url())
+        .start();
+    let client = service.client();
+    let handed_over = || database.number("SELECT count(*) FROM outbox", &[]) == 0;
+    client.generate(&number());
+    eventually("handing the first one over", Duration::from_secs(30), handed_over);
+    database.batch("ALTER SYSTEM SET log_statement = 'all'");
+    database.batch("SELECT pg_reload_conf()");
+    thread::sleep(Duration::from_millis(200));
+    let before = postgres.log().len();
+    const EVENTS: usize = 200;
+    let numbers: Vec<_> = (0..EVENTS).map(|_| number()).collect();
+    at_once(8, |client| {
+        let service = service.client();
+        numbers.iter().skip(client).step_by(8).for_each(|number| drop(service.generate(number)));
+    });
+    eventually("handing all over", Duration::from_secs(30), handed_over);
+    let said = postgres.log().split_off(before);
+    let count = |part: &str| said.matches(part).count();
+    assert_eq!(count("SELECT commit_record("), EVENTS);
+    assert_eq!(count("UPDATE outbox"), 0, "{said}");
+    let dropped = count("DELETE FROM outbox");
+    assert!((1..=EVENTS / 4).contains(&dropped), "{dropped} statements for {EVENTS} events");
 }

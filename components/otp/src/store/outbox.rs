@@ -14,9 +14,10 @@ impl Connection {
         &self,
         now: Timestamp,
         moment: Duration,
+        young: Duration,
         most: usize,
     ) -> Result<Vec<Claimed>, Unavailable> {
-        let times = || [now.unix_millis().into(), millis(moment).into()];
+        let times = || [now.unix_millis().into(), millis(moment).into(), millis(young).into()];
         if self.run(statement::OUTBOX_WAITS, times()).await?.is_empty() {
             return Ok(Vec::new());
         }
@@ -31,6 +32,11 @@ impl Connection {
 
     pub(crate) async fn forget_events(&self, sequences: &[i64]) -> Result<(), Unavailable> {
         self.run(statement::OUTBOX_FORGET, [list(sequences)]).await.map(drop)
+    }
+
+    pub(crate) async fn forget_own_events(&self, events: &[(&str, &str)]) -> Result<(), Unavailable> {
+        let events = Value::Json(json!(events).to_string());
+        self.run(statement::OUTBOX_FORGET_OWN, [events]).await.map(drop)
     }
 
     pub(crate) async fn release(&self, sequences: &[i64]) -> Result<(), Unavailable> {

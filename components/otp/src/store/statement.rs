@@ -34,6 +34,7 @@ pub(super) const OUTBOX_CLEAR: Statement = statement!("outbox/clear");
 pub(super) const OUTBOX_COUNT: Statement = statement!("outbox/count");
 pub(super) const OUTBOX_EXPIRE: Statement = statement!("outbox/expire");
 pub(super) const OUTBOX_FORGET: Statement = statement!("outbox/forget");
+pub(super) const OUTBOX_FORGET_OWN: Statement = statement!("outbox/forget_own");
 pub(super) const OUTBOX_RELEASE: Statement = statement!("outbox/release");
 pub(super) const OUTBOX_WAITS: Statement = statement!("outbox/waits");
 

@@ -17,6 +17,9 @@ const MOST: f64 = 25_000.0;
 const STEADY: f64 = 0.05;
 const LONGEST_WARM_UP: Duration = Duration::from_secs(120);
 
+/// The share of failures from which on there is nothing to measure.
+const MOST_FAILED: f64 = 0.05;
+
 /// What a load of one call has shown.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Sample {
@@ -94,7 +97,15 @@ impl Run {
             let begun = Instant::now();
             let mut rates = Vec::<f64>::new();
             loop {
-                let (outcome, _) = self.load(call, Model::Closed, settings, connections);
+                let (outcome, expected) = self.load(call, Model::Closed, settings, connections);
+                let failed = failed(&outcome, expected);
+                assert!(
+                    failed < MOST_FAILED,
+                    "{}, {}: {:.0} % of the answers are not {expected:?}",
+                    self.subject.name,
+                    call.name(),
+                    failed * 100.0
+                );
                 rates.push(outcome.answers.len() as f64 / outcome.lasted.as_secs_f64());
                 let last = &rates[rates.len().saturating_sub(3)..];
                 let (least, most) = last
@@ -133,8 +144,7 @@ impl Run {
         let count = outcome.answers.len().max(1) as f64;
         let mut sample = Sample {
             rate: count / outcome.lasted.as_secs_f64(),
-            failed: outcome.answers.iter().filter(|answer| !expected.contains(&answer.status)).count() as f64
-                / count,
+            failed: failed(&outcome, expected),
             ..Sample::default()
         };
         for (part, (before, after)) in before.into_iter().zip(after).enumerate() {
@@ -256,6 +266,13 @@ impl Run {
             before = now;
         }
     }
+}
+
+/// The share of the answers that are not as expected; all, if there are none.
+fn failed(outcome: &Outcome, expected: &[u16]) -> f64 {
+    let count = outcome.answers.len();
+    let failed = outcome.answers.iter().filter(|answer| !expected.contains(&answer.status)).count();
+    if count == 0 { 1.0 } else { failed as f64 / count as f64 }
 }
 
 /// The middle one.

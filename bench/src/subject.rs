@@ -142,6 +142,10 @@ impl Subject {
         let redis = store.has_redis().then(Redis::start);
         let postgres = (store == Store::PostgresRedis).then(Postgres::start);
         let kafka = (events == Events::Kafka).then(Kafka::start);
+        if let Some(kafka) = &kafka {
+            // As many partitions as the relay makes for its own.
+            kafka.create_topic("otp-events-peer", 12);
+        }
         let program = Spring {
             database: postgres.as_ref().map_or_else(
                 || vec![("DATABASE", h2.to_owned())],

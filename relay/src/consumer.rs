@@ -2,16 +2,17 @@
 
 use crate::{
     dead::{AGAIN, Dead},
-    ledger::{Ledger, Position, Read, Share},
+    ledger::{Ledger, NotNow, Part, Position, Read, Share},
     metrics::Metrics,
     moment::{now, parse_rfc3339, rfc3339},
-    signatures::{Place, Signatures},
+    signatures::{self, Signatures},
+    takes::{Place, Takes, Waiting},
     telemetry::{self, Destination, IN_PROCESS},
 };
 use anyhow::Result;
 use otp_events::{Event, EventType, Record};
 use std::{sync::Arc, time::SystemTime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Writes down what was read, and wakes whoever delivers.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct Consumer {
     work: Arc<Notify>,
     /// A number was erased, and is still in the files.
     erased: Arc<Notify>,
+    /// What was read and is not written down yet.
+    takes: Arc<Takes>,
 }
 
 impl Consumer {
@@ -33,12 +36,12 @@ impl Consumer {
         work: Arc<Notify>,
         erased: Arc<Notify>,
     ) -> Self {
-        Self { ledger, metrics, signatures, work, erased }
+        Self { ledger, metrics, signatures, work, erased, takes: Arc::default() }
     }
 
     /// An event, or what cannot be processed: it is not the component's.
     pub(crate) fn admit(&self, event: Event) -> Read {
-        match self.signatures.check(&event, Place::Consumer) {
+        match self.signatures.check(&event, signatures::Place::Consumer) {
             Ok(()) => Read::Event { event: Box::new(event), again: false },
             Err(error) => Read::Dead(Dead::new(Record::from(&event), error.to_string(), now())),
         }
@@ -50,24 +53,69 @@ impl Consumer {
             Ok(event) => event,
             Err(malformed) => return Read::Dead(Dead::new(record, malformed.to_string(), now())),
         };
-        match self.signatures.check(&event, Place::Consumer) {
+        match self.signatures.check(&event, signatures::Place::Consumer) {
             Ok(()) => Read::Event { event: Box::new(event), again: record.header(AGAIN).is_some() },
             Err(error) => Read::Dead(Dead::new(record, error.to_string(), now())),
         }
     }
 
-    /// Takes a batch, and the place to go on from after it, in one step.
-    pub(crate) async fn take(&self, position: Option<Position<'_>>, read: &[Read]) -> Result<()> {
+    /// Takes a batch, and the place to go on from after it, in one step. What has begun is done also if its caller gives
+    /// up waiting.
+    pub(crate) async fn take(&self, place: Option<Place>, read: Vec<Read>) -> Result<()> {
+        let (done, outcome) = oneshot::channel();
+        if !self.takes.add(Waiting { place, read, done }) {
+            tokio::spawn(self.clone().write_down());
+        }
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(NotNow::Away("what was read could not be written".to_owned()).into()))
+    }
+
+    /// Writes down what waits until nothing does.
+    async fn write_down(self) {
+        /// Whoever panics leaves the queue to the next one.
+        struct Serving(Arc<Takes>);
+        impl Drop for Serving {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.abandon();
+                }
+            }
+        }
+        let serving = Serving(self.takes.clone());
+        loop {
+            let together = serving.0.next();
+            if together.is_empty() {
+                return;
+            }
+            let parts: Vec<_> = together.iter().map(Waiting::part).collect();
+            let mut outcomes = Vec::new();
+            match self.take_together(&parts).await {
+                Err(error) if parts.len() == 1 => outcomes.push(Err(error)),
+                Err(_) => {
+                    // One of them is to blame; the others go on.
+                    for part in &parts {
+                        outcomes.push(self.take_together(std::slice::from_ref(part)).await);
+                    }
+                }
+                Ok(()) => outcomes.resize_with(parts.len(), || Ok(())),
+            }
+            for (waiting, outcome) in together.into_iter().zip(outcomes) {
+                // Whoever wanted to know may have gone.
+                let _ = waiting.done.send(outcome);
+            }
+        }
+    }
+
+    async fn take_together(&self, parts: &[Part<'_>]) -> Result<()> {
         let begun = SystemTime::now();
-        let from = position.map_or(IN_PROCESS, |Position { topic, partition, .. }| Destination {
-            system: "kafka",
-            topic,
-            partition: Some(partition),
-        });
-        let taken = self.ledger.take(position, read).await?;
+        let taken = self.ledger.take(parts).await?;
         self.metrics.consumed.inc_by(taken.new.len() as u64);
-        for event in &taken.new {
+        for (event, part) in &taken.new {
             self.metrics.count(event);
+            let from = parts[*part].position.map_or(IN_PROCESS, |Position { topic, partition, .. }| {
+                Destination { system: "kafka", topic, partition: Some(partition) }
+            });
             telemetry::processed(event, from, begun);
             if event.r#type == EventType::DestinationSuspended {
                 warn_of_suspension(event);
@@ -159,7 +207,7 @@ mod tests {
         genuine.sign(&EventKeys::development());
         let forged = Event { data: Some(Data::of(&json!({ "version": 8 }))), ..genuine.clone() };
         for read in [consumer.admit(forged.clone()), consumer.read(Record::from(&forged))] {
-            consumer.take(None, &[read]).await.unwrap();
+            consumer.take(None, vec![read]).await.unwrap();
         }
         let dead = consumer.ledger.dead(10, true).await.unwrap();
         let letters: Vec<_> =
@@ -167,7 +215,7 @@ mod tests {
         assert_eq!(letters, [(&Record::from(&forged), true); 2]);
         assert_eq!([metrics.consumed.get(), metrics.dead.get()], [0, 2]);
         for read in [consumer.admit(genuine.clone()), consumer.read(Record::from(&genuine))] {
-            consumer.take(None, &[read]).await.unwrap();
+            consumer.take(None, vec![read]).await.unwrap();
         }
         assert_eq!([metrics.consumed.get(), metrics.duplicates.get(), metrics.dead.get()], [1, 1, 2]);
         consumer.ledger.close().await;

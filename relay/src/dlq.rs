@@ -4,7 +4,7 @@ use crate::{
     arguments::{self, Dlq, DlqArguments},
     brokers::{self, DEADLINE, from_kafka, to_kafka},
     dead::{AGAIN, DIED_AT, Dead, REASON},
-    ledger::{Ledger, Read},
+    ledger::{Ledger, Part, Read},
     moment::{parse_rfc3339, rfc3339},
     murmur2::partition_of,
 };
@@ -167,7 +167,8 @@ async fn replay(arguments: &DlqArguments, letters: Vec<(Place, Dead)>) -> Result
             Place::Ledger(id) => {
                 let ledger = Ledger::open_existing(&arguments.state).await?;
                 let event = Box::new(record.event()?);
-                ledger.take(None, &[Read::Event { event, again: true }]).await?;
+                let read = [Read::Event { event, again: true }];
+                ledger.take(&[Part { position: None, read: &read }]).await?;
                 ledger.drop_dead(&[id]).await?;
             }
             Place::Topic { .. } => {

@@ -21,7 +21,7 @@ pub(crate) use history::{Delivered, Delivery};
 pub(crate) use lease::{Share, TICK};
 pub(crate) use not_now::NotNow;
 use postgres::Postgres;
-pub(crate) use reading::{Position, Read, Taken};
+pub(crate) use reading::{Part, Position, Read, Taken};
 pub(crate) use round::{Due, Outcome, Round};
 use sqlite::Sqlite;
 use std::{path::Path, time::Duration};
@@ -142,12 +142,8 @@ impl Ledger {
 
     /// Writes down what was read and where to go on, in one step. Of an event that was seen before
     /// nothing happens.
-    pub(crate) async fn take<'a>(
-        &self,
-        position: Option<Position<'_>>,
-        read: &'a [Read],
-    ) -> Result<Taken<'a>> {
-        ask!(self, store => store.take(position, read))
+    pub(crate) async fn take<'a>(&self, parts: &[Part<'a>]) -> Result<Taken<'a>> {
+        ask!(self, store => store.take(parts))
     }
 
     /// Starts a round for up to `most` deliveries that are due: writes their attempts down, and ends

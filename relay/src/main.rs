@@ -30,6 +30,7 @@ mod server;
 mod settings;
 mod signatures;
 mod stop;
+mod takes;
 mod telemetry;
 mod template;
 

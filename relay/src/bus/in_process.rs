@@ -16,8 +16,8 @@ impl InProcess {
 
     pub(super) async fn publish(&self, events: Vec<Event>) -> Vec<Kept> {
         let count = events.len();
-        let read: Vec<_> = events.into_iter().map(|event| self.consumer.admit(event)).collect();
-        let kept = match self.consumer.take(None, &read).await {
+        let read = events.into_iter().map(|event| self.consumer.admit(event)).collect();
+        let kept = match self.consumer.take(None, read).await {
             Ok(()) => Kept::Yes,
             // Said once by whoever looks after the ledger.
             Err(error) if error.is::<ledger::NotNow>() => Kept::NotNow,

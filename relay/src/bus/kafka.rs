@@ -10,11 +10,12 @@ use crate::{
     consumer::Consumer,
     dead::Dead,
     dlq,
-    ledger::{Ledger, NotNow, Position, Read},
+    ledger::{Ledger, NotNow, Read},
     metrics::{Lag, Metrics},
     moment::now,
     murmur2::partition_of,
     stop::Stop,
+    takes::Place,
 };
 use anyhow::{Context, Result, bail};
 use leases::{Lease, Leases};
@@ -505,7 +506,7 @@ impl Kafka {
             let done = match read {
                 Ok(None) => Ok(()),
                 // Not raced against the end: what has begun is written down.
-                Ok(Some((next, read))) => reader.take(consumer, next, &read).await,
+                Ok(Some((next, read))) => reader.take(consumer, next, read).await,
                 Err(NotRead::Unreadable(reason)) => reader.step_over(consumer, &reason).await,
                 Err(NotRead::NoPlace(error)) => Err(error),
                 Err(NotRead::Away(error)) => {
@@ -635,9 +636,9 @@ impl Reader {
     }
 
     /// Writes down what was read, and goes on after it.
-    async fn take(&mut self, consumer: &Consumer, next: i64, read: &[Read]) -> Result<()> {
-        let position = Position { topic: &self.topic, partition: self.partition, next, epoch: self.epoch };
-        consumer.take(Some(position), read).await?;
+    async fn take(&mut self, consumer: &Consumer, next: i64, read: Vec<Read>) -> Result<()> {
+        let place = Place { topic: self.topic.clone(), partition: self.partition, next, epoch: self.epoch };
+        consumer.take(Some(place), read).await?;
         self.next = Some(next);
         Ok(())
     }
@@ -657,7 +658,7 @@ impl Reader {
         };
         if reason.contains(MARKER) {
             self.strikes = 0;
-            return self.take(consumer, offset + 1, &[]).await;
+            return self.take(consumer, offset + 1, Vec::new()).await;
         }
         tracing::error!(
             partition = self.partition,
@@ -671,7 +672,7 @@ impl Reader {
             value: Vec::new(),
         };
         let dead = Dead::new(record, format!("cannot be decoded: {reason}"), now());
-        self.take(consumer, offset + 1, &[Read::Dead(dead)]).await?;
+        self.take(consumer, offset + 1, vec![Read::Dead(dead)]).await?;
         // Records that were written together are sent together: the next one most likely fails as well.
         self.strikes = STRIKES - 1;
         Ok(())

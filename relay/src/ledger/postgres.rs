@@ -7,7 +7,7 @@ mod sharing;
 use super::{
     history::{Delivered, Delivery},
     lease::Share,
-    reading::{Position, Read, Taken},
+    reading::{Part, Position, Taken},
     round::{Due, EXPIRED, Outcome, Round, SUPERSEDED},
     said::{NewDelivery, News},
     writing::{self, Known, Reach, Writing},
@@ -116,20 +116,17 @@ impl Postgres {
             .await
     }
 
-    pub(super) async fn take<'a>(
-        &self,
-        position: Option<Position<'_>>,
-        read: &'a [Read],
-    ) -> Result<Taken<'a>> {
+    pub(super) async fn take<'a>(&self, parts: &[Part<'a>]) -> Result<Taken<'a>> {
         self.access
             .bounded(async {
                 let mut transaction = PostgresWriting(self.access.begin().await?);
-                if let Some(position) = &position {
-                    sharing::hold(&self.relay, &mut transaction.0, position).await?;
+                let positions: Vec<_> = parts.iter().filter_map(|part| part.position).collect();
+                if !positions.is_empty() {
+                    sharing::hold(&self.relay, &mut transaction.0, &positions).await?;
                 }
                 // Before any row is locked, so that nobody who has this waits for who has not.
-                transaction.wait_for_forgetting(Reach::of(read)).await?;
-                let taken = writing::take(&mut transaction, position, read).await?;
+                transaction.wait_for_forgetting(Reach::of(parts)).await?;
+                let taken = writing::take(&mut transaction, parts).await?;
                 transaction.0.commit().await?;
                 Ok(taken)
             })
@@ -621,14 +618,16 @@ impl Writing for PostgresWriting {
         Ok(())
     }
 
-    async fn go_on(&mut self, position: &Position<'_>) -> Result<()> {
+    async fn go_on(&mut self, positions: &[Position<'_>]) -> Result<()> {
         sqlx::query(
-            "INSERT INTO relay.offsets (topic, partition, next) VALUES ($1, $2, $3)
+            "INSERT INTO relay.offsets (topic, partition, next)
+             SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]) AS place (topic, partition, next)
+             ORDER BY topic, partition
              ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next",
         )
-        .bind(position.topic)
-        .bind(position.partition)
-        .bind(position.next)
+        .bind(positions.iter().map(|position| position.topic).collect::<Vec<_>>())
+        .bind(positions.iter().map(|position| position.partition).collect::<Vec<_>>())
+        .bind(positions.iter().map(|position| position.next).collect::<Vec<_>>())
         .execute(&mut *self.0)
         .await?;
         Ok(())

@@ -13,7 +13,16 @@ pub(crate) struct Position<'a> {
     pub(crate) epoch: i64,
 }
 
+/// Records that were read together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
+    /// `None` for what does not come from a topic.
+    pub(crate) position: Option<Position<'a>>,
+    pub(crate) read: &'a [Read],
+}
+
 /// A record that was read: its event, or why it is none.
+#[derive(Debug)]
 pub(crate) enum Read {
     /// An event, and whether an operator wants it processed again.
     Event { event: Box<Event>, again: bool },
@@ -33,8 +42,8 @@ impl Read {
 /// What became of what was read, see [`Ledger::take`](super::Ledger::take).
 #[derive(Debug, Default)]
 pub(crate) struct Taken<'a> {
-    /// Events seen for the first time.
-    pub(crate) new: Vec<&'a Event>,
+    /// Events seen for the first time, and the place of the part that has it.
+    pub(crate) new: Vec<(&'a Event, usize)>,
     /// Events seen before.
     pub(crate) duplicates: usize,
     /// Codes to be delivered.

@@ -2,7 +2,7 @@
 
 use super::{
     history::{Delivered, Delivery},
-    reading::{Position, Read, Taken},
+    reading::{Part, Position, Taken},
     round::{Due, EXPIRED, Outcome, Round, SUPERSEDED},
     said::{NewDelivery, News},
     schema::{self, Step},
@@ -114,13 +114,9 @@ impl Sqlite {
         Ok(next)
     }
 
-    pub(super) async fn take<'a>(
-        &self,
-        position: Option<Position<'_>>,
-        read: &'a [Read],
-    ) -> Result<Taken<'a>> {
+    pub(super) async fn take<'a>(&self, parts: &[Part<'a>]) -> Result<Taken<'a>> {
         let mut transaction = SqliteWriting(self.writer.begin_with("BEGIN IMMEDIATE").await?);
-        let taken = writing::take(&mut transaction, position, read).await?;
+        let taken = writing::take(&mut transaction, parts).await?;
         transaction.0.commit().await?;
         Ok(taken)
     }
@@ -557,14 +553,14 @@ impl Writing for SqliteWriting {
         Ok(())
     }
 
-    async fn go_on(&mut self, position: &Position<'_>) -> Result<()> {
+    async fn go_on(&mut self, positions: &[Position<'_>]) -> Result<()> {
+        let places: Vec<_> = positions.iter().map(|at| json!([at.topic, at.partition, at.next])).collect();
         sqlx::query(
-            "INSERT INTO offsets (topic, partition, next) VALUES (?1, ?2, ?3)
+            "INSERT INTO offsets (topic, partition, next)
+             SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1) WHERE true
              ON CONFLICT DO UPDATE SET next = excluded.next",
         )
-        .bind(position.topic)
-        .bind(position.partition)
-        .bind(position.next)
+        .bind(json!(places).to_string())
         .execute(&mut *self.0)
         .await?;
         Ok(())

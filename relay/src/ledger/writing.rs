@@ -1,7 +1,7 @@
 //! Writing down what was read: the same steps in every store, each store's own way in one transaction.
 
 use super::{
-    reading::{Position, Read, Taken},
+    reading::{Part, Position, Read, Taken},
     said::{NewDelivery, News, Said},
 };
 use crate::{dead::Dead, erasure::Erasure, moment::now};
@@ -30,8 +30,8 @@ pub(super) trait Writing {
     async fn deliver(&mut self, deliveries: &[NewDelivery<'_>]) -> Result<()>;
     /// Puts away what cannot be processed.
     async fn bury(&mut self, dead: &[Dead]) -> Result<()>;
-    /// Writes down where to go on.
-    async fn go_on(&mut self, position: &Position<'_>) -> Result<()>;
+    /// Writes down where to go on, in partitions that are different ones.
+    async fn go_on(&mut self, positions: &[Position<'_>]) -> Result<()>;
 }
 
 /// A delivery that is there.
@@ -52,9 +52,9 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    pub(super) fn of(read: &[Read]) -> Self {
+    pub(super) fn of(parts: &[Part<'_>]) -> Self {
         let mut reach = Self::default();
-        for read in read {
+        for read in parts.iter().flat_map(|part| part.read) {
             match read.event().map(Said::by) {
                 None | Some(Err(_)) => reach.buries = true,
                 Some(Ok(Said::Erased { .. })) => reach.erases = true,
@@ -66,20 +66,20 @@ impl Reach {
 }
 
 /// Writes down what was read and where to go on. Of an event that was seen before nothing happens.
-pub(super) async fn take<'a>(
-    writing: &mut impl Writing,
-    position: Option<Position<'_>>,
-    read: &'a [Read],
-) -> Result<Taken<'a>> {
+pub(super) async fn take<'a>(writing: &mut impl Writing, parts: &[Part<'a>]) -> Result<Taken<'a>> {
     let now = now();
     let mut taken = Taken::default();
-    let ids: Vec<_> = read.iter().filter_map(Read::event).map(|event| &*event.id).collect();
+    let mut read: Vec<(&'a Read, usize)> = Vec::new();
+    for (place, part) in parts.iter().enumerate() {
+        read.extend(part.read.iter().map(|read| (read, place)));
+    }
+    let ids: Vec<_> = read.iter().filter_map(|(read, _)| read.event()).map(|event| &*event.id).collect();
     let mut unseen = if ids.is_empty() { HashSet::new() } else { writing.remember(&ids).await? };
     let mut news: Vec<News<'_>> = Vec::new();
     let mut deliveries = Vec::new();
     let mut dead = Vec::new();
     let mut erasures: Vec<(&str, Erasure)> = Vec::new();
-    for read in read {
+    for (read, place) in read {
         let (event, again) = match read {
             Read::Event { event, again } => (&**event, *again),
             Read::Dead(letter) => {
@@ -89,7 +89,7 @@ pub(super) async fn take<'a>(
         };
         // A copy within the batch finds its id taken by the first.
         if unseen.remove(&*event.id) {
-            taken.new.push(event);
+            taken.new.push((event, place));
         } else if !again {
             taken.duplicates += 1;
             continue;
@@ -150,8 +150,9 @@ pub(super) async fn take<'a>(
     if !dead.is_empty() {
         writing.bury(&dead).await?;
     }
-    if let Some(position) = &position {
-        writing.go_on(position).await?;
+    let positions: Vec<_> = parts.iter().filter_map(|part| part.position).collect();
+    if !positions.is_empty() {
+        writing.go_on(&positions).await?;
     }
     Ok(taken)
 }

@@ -148,26 +148,25 @@ pub(super) async fn release(
     access.bounded(releasing).await
 }
 
-/// Keeps a partition this relay's until the end of a transaction, or tells that it is another's.
+/// Keeps partitions this relay's until the end of a transaction, or tells that one of them is another's.
 pub(super) async fn hold(
     relay: &str,
     transaction: &mut Transaction<'static, sqlx::Postgres>,
-    position: &Position<'_>,
+    positions: &[Position<'_>],
 ) -> Result<()> {
     let held = sqlx::query(
         "SELECT FROM relay.leases
-         WHERE topic = $1 AND partition = $2 AND owner = $3 AND epoch = $4 FOR SHARE",
+         WHERE owner = $4
+           AND (topic, partition, epoch) IN (SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[]))
+         ORDER BY topic, partition FOR SHARE",
     )
-    .bind(position.topic)
-    .bind(position.partition)
+    .bind(positions.iter().map(|position| position.topic).collect::<Vec<_>>())
+    .bind(positions.iter().map(|position| position.partition).collect::<Vec<_>>())
+    .bind(positions.iter().map(|position| position.epoch).collect::<Vec<_>>())
     .bind(relay)
-    .bind(position.epoch)
-    .fetch_optional(&mut **transaction)
+    .fetch_all(&mut **transaction)
     .await?;
-    match held {
-        Some(_) => Ok(()),
-        None => Err(NotNow::LeaseLost.into()),
-    }
+    if held.len() == positions.len() { Ok(()) } else { Err(NotNow::LeaseLost.into()) }
 }
 
 fn millis() -> f64 {

@@ -70,6 +70,7 @@ need prometheus "brew install prometheus" has_prometheus
 need openssl "brew install openssl" command -v openssl
 need python3-aiosmtpd "python3 -m pip install aiosmtpd" has_aiosmtpd
 need default-jre-headless "brew install openjdk" has_java
+[ "$(uname)" != Linux ] || need valgrind "" command -v valgrind
 { [ -d "$schemas" ] && renders; } || need golang-go "brew install go" has_go
 [ -d "$kafka/libs" ] || need maven "brew install maven" command -v mvn
 

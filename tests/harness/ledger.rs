@@ -32,7 +32,7 @@ impl Store {
 }
 
 impl Ledger {
-    pub(crate) fn in_folder(folder: &Path) -> Self {
+    pub fn in_folder(folder: &Path) -> Self {
         let connection = rusqlite::Connection::open(folder.join("ledger.db")).unwrap();
         Self(Store::Sqlite { connection, folder: folder.to_owned() })
     }

@@ -8,7 +8,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long it may take to start. Spin compiles the component at every start.
+/// How long most may take to start. Spin compiles the component at every start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a program is run.
@@ -24,6 +24,11 @@ pub trait Program {
 
     /// Whether it is ready.
     fn answers(client: &Client) -> bool;
+
+    /// How long it may take to start.
+    fn patience() -> Duration {
+        START_TIMEOUT
+    }
 
     /// Where it keeps its state.
     fn state_in(&self, folder: &Path) -> PathBuf {
@@ -101,6 +106,11 @@ impl<P: Program> Server<P> {
         self.process.threads()
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// All that it has printed so far.
     pub fn log(&self) -> String {
         self.process.log()
@@ -135,7 +145,7 @@ impl<P: Program> Server<P> {
 
     fn wait_until_it_answers(&mut self) {
         let client = self.client();
-        self.process.wait_until_it(|| P::answers(&client), START_TIMEOUT);
+        self.process.wait_until_it(|| P::answers(&client), P::patience());
     }
 }
 

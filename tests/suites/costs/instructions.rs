@@ -90,11 +90,22 @@ impl<P: Program> Meter<P> {
     }
 }
 
+/// How often it is counted. Beside other programs more is polled and woken in vain: the least is what it costs.
+const TIMES: usize = 3;
+
 #[test]
 fn what_the_host_executes() {
-    let mut meter = Meter::of(plain());
-    let seen = after_each(&meter.server.client(), CALLS.len(), || meter.read());
-    hold("instructions of the host", &each(&seen));
+    let count = || {
+        let mut meter = Meter::of(plain());
+        after_each(&meter.server.client(), CALLS.len(), || meter.read())
+    };
+    let counted: Vec<_> = (0..TIMES).map(|_| count()).collect();
+    let mut least = vec![0];
+    for call in 1..=CALLS.len() {
+        let costs = counted.iter().map(|seen| seen[call] - seen[call - 1]);
+        least.push(least[call - 1] + costs.min().unwrap());
+    }
+    hold("instructions of the host", &each(&least));
 }
 
 #[test]
@@ -105,22 +116,25 @@ fn what_the_relay_executes() {
     (0..REQUESTS + BATCH).for_each(|index| drop(client.generate(&bulk_number(index))));
     let events = service.sql().rows("SELECT event FROM outbox ORDER BY sequence", &[]);
     let events: Vec<_> = events.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect();
-    let mut meter = Meter::of(Relay::builder().on_a_file());
-    let ledger = Ledger::in_folder(&meter.server.state());
-    let mut before = 0;
-    for (index, batch) in events.chunks(BATCH as usize).enumerate() {
-        let headers = [("content-type", "application/cloudevents-batch+json")];
-        let body = format!("[{}]", batch.join(","));
-        meter.server.client().send("POST", "/events", &headers, body.as_bytes()).expect(200);
-        let delivered = (index as i64 + 1) * i64::from(BATCH);
-        // Looked up where it is written: to ask the relay would be counted.
-        eventually("delivering", Duration::from_secs(60), || {
-            ledger.number("SELECT count(*) FROM deliveries WHERE state = 'delivered'") == delivered
-        });
-        if index == 0 {
-            before = meter.read();
+    let count = || {
+        let mut meter = Meter::of(Relay::builder().on_a_file());
+        let ledger = Ledger::in_folder(&meter.server.state());
+        let mut before = 0;
+        for (index, batch) in events.chunks(BATCH as usize).enumerate() {
+            let headers = [("content-type", "application/cloudevents-batch+json")];
+            let body = format!("[{}]", batch.join(","));
+            meter.server.client().send("POST", "/events", &headers, body.as_bytes()).expect(200);
+            let delivered = (index as i64 + 1) * i64::from(BATCH);
+            // Looked up where it is written: to ask the relay would be counted.
+            eventually("delivering", Duration::from_secs(60), || {
+                ledger.number("SELECT count(*) FROM deliveries WHERE state = 'delivered'") == delivered
+            });
+            if index == 0 {
+                before = meter.read();
+            }
         }
-    }
-    let mean = (meter.read() - before) / u64::from(REQUESTS);
-    hold("instructions of the relay for an event", &json!(mean));
+        (meter.read() - before) / u64::from(REQUESTS)
+    };
+    let least = (0..TIMES).map(|_| count()).min().unwrap();
+    hold("instructions of the relay for an event", &json!(least));
 }

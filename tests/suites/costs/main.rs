@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[cfg(target_os = "linux")]
+mod instructions;
+
 use harness::{Builder, Client, Redis, Service, bulk_number, repository};
 use serde_json::{Map, Value, json};
 use std::{

@@ -13,8 +13,8 @@ use std::{
 /// Events in a batch, as a busy component has them.
 const BATCH: usize = 100;
 
-/// Who posts at once.
-const CLIENTS: usize = 4;
+/// Who posts at once, as instances of a busy component do.
+const CLIENTS: usize = 16;
 
 /// The value of a metric; 0 where it is not there.
 pub(crate) fn metric(relay: &Relay, name: &str) -> f64 {
@@ -76,7 +76,7 @@ pub(crate) fn under_load(rates: &[usize], seconds: usize) {
         "{:<12} {:>9} {:>9} {:>9} {:>9} {:>11} {:>9} {:>9}",
         "bus", "offered/s", "taken/s", "CPU %", "MB", "delivered", "behind s", "post p99"
     );
-    let kafka = Kafka::start();
+    let kafka = Kafka::for_a_load();
     let in_process = Relay::builder();
     let over_kafka = Relay::builder().env("KAFKA_BROKERS", kafka.brokers());
     let buses = [("in process", in_process), ("Kafka", over_kafka)];

@@ -109,7 +109,7 @@ impl Subject {
     pub(crate) fn ours(name: String, checkout: &Path, store: Store, events: Events, guarded: bool) -> Self {
         let redis = store.has_redis().then(Redis::start);
         let postgres = (store == Store::PostgresRedis).then(Postgres::start);
-        let kafka = (events == Events::Kafka).then(Kafka::start);
+        let kafka = (events == Events::Kafka).then(Kafka::for_a_load);
         let mut builder = Service::builder()
             .checkout(checkout)
             .variable("rate_limit_requests", "100")
@@ -141,7 +141,7 @@ impl Subject {
     pub(crate) fn spring(name: String, store: Store, events: Events, h2: &'static str) -> Self {
         let redis = store.has_redis().then(Redis::start);
         let postgres = (store == Store::PostgresRedis).then(Postgres::start);
-        let kafka = (events == Events::Kafka).then(Kafka::start);
+        let kafka = (events == Events::Kafka).then(Kafka::for_a_load);
         if let Some(kafka) = &kafka {
             // As many partitions as the relay makes for its own.
             kafka.create_topic("otp-events-peer", 12);

@@ -32,6 +32,8 @@ pub struct Kafka {
     /// Where brokers that join it find their controller.
     controller: String,
     secured: Option<Secured>,
+    /// Whether it is made to run for long.
+    lasts: bool,
     folder: TempDir,
 }
 
@@ -68,6 +70,14 @@ impl Kafka {
     /// A broker without topics that lets everybody in from this machine.
     pub fn start() -> Self {
         Self::start_with(false, None)
+    }
+
+    /// The same, made to run for long: slower to start, and faster after a minute.
+    pub fn for_a_load() -> Self {
+        let mut kafka = Self::start();
+        kafka.lasts = true;
+        kafka.restart();
+        kafka
     }
 
     /// The same, with a second address behind a proxy, whose address it tells those who come there.
@@ -114,8 +124,9 @@ impl Kafka {
             format.args(["--add-scram", &format!("SCRAM-SHA-256=[name={USER},password={PASSWORD}]")]);
         }
         output_of(&mut format);
-        let process = spawn(folder.path());
-        let mut kafka = Self { process, brokers, controller: controller.to_owned(), secured, folder };
+        let process = spawn(folder.path(), false);
+        let controller = controller.to_owned();
+        let mut kafka = Self { process, brokers, controller, secured, lasts: false, folder };
         kafka.wait_until_it_answers();
         kafka
     }
@@ -162,7 +173,7 @@ impl Kafka {
     /// Starts it again at the same addresses with what it has on disk, however it ended.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.folder.path());
+        self.process = spawn(self.folder.path(), self.lasts);
         self.wait_until_it_answers();
     }
 
@@ -368,8 +379,12 @@ listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\
     properties + &format!("listeners={listeners}\n")
 }
 
-fn spawn(folder: &Path) -> Process {
+fn spawn(folder: &Path, lasts: bool) -> Process {
     let mut command = java();
+    if lasts {
+        // Of two flags that say different things Java takes the later.
+        command.arg("-XX:TieredStopAtLevel=4");
+    }
     command.args(["-Xms128m", "-Xmx384m", "kafka.Kafka"]).arg(folder.join("server.properties"));
     command.current_dir(folder);
     Process::spawn(&mut command, &folder.join("log"), INSTALL_HINT)

@@ -113,12 +113,18 @@ fn to_hand_events_over_costs_a_statement_a_batch_and_rewrites_none_of_them() {
         .start();
     let client = service.client();
     let handed_over = || database.number("SELECT count(*) FROM outbox", &[]) == 0;
+    let batches = || -> f64 {
+        let metrics = String::from_utf8(relay.client().get("/metrics").body).unwrap();
+        let of_batches = |line: &&str| line.contains("_seconds_count{") && line.contains("\"/events\"");
+        let counts = metrics.lines().filter(of_batches).filter_map(|line| line.rsplit_once(' '));
+        counts.map(|(_, count)| count.parse::<f64>().unwrap()).sum()
+    };
     client.generate(&number());
     eventually("handing the first one over", Duration::from_secs(30), handed_over);
     database.batch("ALTER SYSTEM SET log_statement = 'all'");
     database.batch("SELECT pg_reload_conf()");
     thread::sleep(Duration::from_millis(200));
-    let before = postgres.log().len();
+    let (before, batches_before) = (postgres.log().len(), batches());
     const EVENTS: usize = 200;
     let numbers: Vec<_> = (0..EVENTS).map(|_| number()).collect();
     at_once(8, |client| {
@@ -129,7 +135,10 @@ fn to_hand_events_over_costs_a_statement_a_batch_and_rewrites_none_of_them() {
     let said = postgres.log().split_off(before);
     let count = |part: &str| said.matches(part).count();
     assert_eq!(count("SELECT commit_record("), EVENTS);
-    assert_eq!(count("UPDATE outbox"), 0, "{said}");
-    let dropped = count("DELETE FROM outbox");
-    assert!((1..=EVENTS / 4).contains(&dropped), "{dropped} statements for {EVENTS} events");
+    let (batches, dropped) =
+        ((batches() - batches_before) as usize, count("DELETE FROM outbox USING jsonb_array_elements"));
+    assert!((1..=batches).contains(&dropped), "{dropped} statements for {batches} batches");
+    // On a machine so slow that one is still there after its youth, it is claimed.
+    let claimed = count("UPDATE outbox");
+    assert!(4 * claimed <= batches, "{claimed} claims for {batches} batches: {said}");
 }

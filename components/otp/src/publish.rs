@@ -204,8 +204,12 @@ pub(crate) async fn flush(place: &Place, relay: &Relay) -> Result<(Published, Wa
 /// Pushes and drops what this instance has written, as much as goes at once.
 async fn own_batch(place: &Place, relay: &Relay, traceparent: Option<&str>) -> Result<(), Held> {
     let events = OWN.with_borrow_mut(|own| {
-        // What is older than that may be claimed by others.
+        // What is older than that may be claimed by others, and by this instance next.
+        let all = own.len();
         own.retain(|entry| entry.key.written.elapsed() < YOUNG);
+        if own.len() < all {
+            for_anybody();
+        }
         own.drain(..own.len().min(MAX_BATCH_EVENTS)).collect::<Vec<_>>()
     });
     if events.is_empty() {

@@ -33,7 +33,7 @@ impl Database for RequestStore<'_> {
         let committed = self.store.commit(request, commit, Some(event.clone())).await?;
         if matches!(committed, Committed::Yes) {
             match record.account {
-                // What outlives an account is nobody's.
+                // The outbox keeps it without a subject, so this instance could not find it again to drop it.
                 Change::Erased { .. } => publish::for_anybody(),
                 _ => publish::written(self.config, request.subject.as_str(), record.event.id.as_str(), event),
             }

@@ -1,8 +1,8 @@
 //! From the outbox to the relay: after the answers, and when the relay asks.
 //!
-//! Whoever writes an event pushes it, and drops it from the outbox when it was accepted. An event that is there after a
-//! moment is anybody's: it is claimed, pushed and dropped. Whoever dies in between leaves it to the next one, so an event
-//! may arrive twice, under the same id, and none is lost.
+//! The instance that writes an event pushes it from memory, and deletes it from the outbox when the relay has accepted it.
+//! An event that is still in the outbox after `YOUNG` is claimed, pushed and deleted by any instance. An instance that dies
+//! in between leaves its events to the others, so an event may arrive twice, under the same id, and none is lost.
 
 use crate::{
     config::Config,
@@ -36,13 +36,13 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(8);
 /// How long claimed events are left alone: longer than a batch and its statements can take.
 const CLAIM: Duration = Duration::from_secs(15);
 
-/// For how long an event is left to whoever wrote it: pushed and dropped, it is gone long before.
+/// How long no other instance claims an event. A push takes a fraction of that.
 const YOUNG: Duration = Duration::from_secs(3);
 
 /// Between two looks of an instance for what others have left.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Most events that an instance keeps to push. More are pushed by whoever claims them.
+/// Most events that an instance keeps in memory. The rest stay in the outbox until an instance claims them.
 const MAX_OWN: usize = 2 * MAX_BATCH_EVENTS;
 
 /// How long a request to push goes on to begin batches, and how long it may take in all.
@@ -118,7 +118,7 @@ pub(crate) fn written(config: &Config, subject: &str, id: &str, event: String) {
     });
 }
 
-/// Says that there is an event in the outbox that is nobody's own: it need not wait.
+/// Notes that the outbox has an event that this instance has to claim: its next batch looks for it.
 pub(crate) fn for_anybody() {
     LOOKED.set(None);
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// How soon it serves again when what was wrong is over.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(10);
 
 fn on(postgres: &Postgres) -> Builder {
     Service::builder().without_limits().postgres(postgres)

@@ -17,6 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(100);
 const MAX_ROUNDS: usize = 10_000;
 
+/// At the start, and when the brokers are back, the component is asked that many times more, at this interval: an event
+/// that was written a moment before is still left to its writer the first time, and the writer spares the relay for up to
+/// ten seconds after a failure.
+const AFTERWARDS: u32 = 4;
+const BETWEEN_FLUSHES: Duration = Duration::from_secs(4);
+
 /// Fewer rows of a kind than a round removes if there are more: these have just become due, and more of them will
 /// while the service is used.
 const FEW: i64 = 500;
@@ -120,11 +126,13 @@ pub(crate) async fn run(
     let (mut flush, mut purge) = (every(flush), every(purge));
     let flushing = async {
         let Some(component) = &component else { return pending().await };
+        let mut afterwards = AFTERWARDS;
         loop {
             tokio::select! {
                 _ = flush.tick() => {}
                 // What was turned away while the brokers were away has waited long enough.
-                () = bus_is_back.notified() => {}
+                () = bus_is_back.notified() => afterwards = AFTERWARDS,
+                () = sleep(BETWEEN_FLUSHES), if afterwards > 0 => afterwards -= 1,
             }
             component.flush(&metrics).await;
         }

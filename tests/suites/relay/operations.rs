@@ -450,6 +450,21 @@ fn the_component_is_asked_to_push_and_to_clean_up() {
     assert!(!relay.log().contains(TOKEN));
 }
 
+/// A component leaves an event of the last moment to its writer, which may not try again.
+#[test]
+fn at_the_start_the_component_is_asked_more_than_once_however_rarely_it_is_later() {
+    let component = SmsProvider::start();
+    let _relay = Relay::builder()
+        .env("RELAY_COMPONENT_URL", &component.url())
+        .env("RELAY_TOKEN", TOKEN)
+        .env("RELAY_FLUSH_SECONDS", "3600")
+        .start();
+    let asked = || component.sent().iter().filter(|sent| sent.path == "/internal/outbox/flush").count();
+    eventually("being asked again", SOON, || asked() >= 5);
+    thread::sleep(Duration::from_secs(6));
+    assert_eq!(asked(), 5);
+}
+
 #[test]
 fn what_never_ends_to_be_pushed_holds_up_no_cleaning() {
     let component = SmsProvider::start();

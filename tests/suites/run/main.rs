@@ -4,7 +4,7 @@
 
 mod build_cache;
 
-use harness::{Client, Kafka, Postgres, eventually, number, repository, unused_address};
+use harness::{Client, Kafka, Mode, Postgres, Proxy, eventually, number, repository, unused_address};
 use std::{
     fs::File,
     os::unix::process::CommandExt,
@@ -123,8 +123,13 @@ fn one_command_serves_the_whole_flow_and_ctrl_c_ends_it() {
 #[test]
 fn with_brokers_named_events_go_over_kafka() {
     let kafka = Kafka::start();
-    let run = Run::start(&[("KAFKA_BROKERS", kafka.brokers())]);
+    let door = Proxy::to(kafka.brokers());
+    door.set(Mode::Cut);
+    // The first code does not wait for the timer, even if the brokers are not reached yet when it is made.
+    let run = Run::start(&[("KAFKA_BROKERS", door.address()), ("RELAY_FLUSH_SECONDS", "3600")]);
     let made = run.service.generate(&number());
+    assert_eq!(run.relay.get("/inbox").expect(200), serde_json::json!([]));
+    door.set(Mode::Pass);
     let inbox = || run.relay.get("/inbox").expect(200);
     eventually("delivering", SOON, || !inbox().as_array().unwrap().is_empty());
     assert_eq!(inbox()[0]["otp"], made["otp"]);

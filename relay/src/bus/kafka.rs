@@ -58,6 +58,11 @@ const ONE_BATCH: i32 = 2;
 /// Most bytes that are produced at once: well below the megabyte that brokers take by default.
 const PRODUCE_BYTES: usize = 600 * 1024;
 
+/// A partition gets at most one batch in each of these periods, which are the same for all partitions: under load events
+/// gather, and a request to the brokers, an answer to whoever reads and a transaction of the ledger carry many. An event
+/// that comes alone goes at once. In milliseconds; a second has a whole number of them.
+const PERIOD: u32 = 25;
+
 /// Between two looks at how the brokers do, and after how many bad ones a new client is made.
 const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 5;
@@ -96,6 +101,8 @@ pub(crate) struct Kafka {
     /// Told whenever the brokers are there again.
     back: Arc<Notify>,
     metrics: Arc<Metrics>,
+    /// When the first of the periods in which batches are produced began.
+    begun: Instant,
 }
 
 /// Where a partition's records are handed in.
@@ -121,6 +128,7 @@ impl Kafka {
             leases: OnceLock::new(),
             back,
             metrics,
+            begun: Instant::now(),
         }
     }
 
@@ -332,16 +340,17 @@ impl Kafka {
         Ok(timeout(DEADLINE, opening).await??)
     }
 
-    /// Produces what is handed in. While one batch is under way the next one gathers, so that each goes
-    /// as soon as it can and none waits for company.
+    /// Produces what is handed in. While one batch is under way the next one gathers, and until its period begins.
     async fn produce(self: Arc<Self>, partition: i32, mut pending: mpsc::Receiver<Pending>, stop: Stop) {
-        let mut open = None;
+        let (mut open, mut next) = (None, Duration::ZERO);
         loop {
             let first = tokio::select! {
                 first = pending.recv() => first,
                 () = stop.drained() => None,
             };
             let Some(first) = first else { return };
+            sleep(next.saturating_sub(self.begun.elapsed())).await;
+            next = next_period(self.begun.elapsed());
             let mut batch = vec![first];
             let mut size = batch[0].size();
             while size < PRODUCE_BYTES {
@@ -529,6 +538,12 @@ impl Kafka {
             }
         }
     }
+}
+
+/// When the period begins that comes after this moment.
+fn next_period(now: Duration) -> Duration {
+    let periods = now.subsec_millis() / PERIOD + 1;
+    Duration::from_secs(now.as_secs()) + Duration::from_millis((periods * PERIOD).into())
 }
 
 /// Waits until a lease changes. Whoever grants leases is there to the end.

@@ -4,6 +4,8 @@
 //! writes each down in the [`ledger`], once, and [`delivery`] takes the codes from there to the
 //! [`provider`]s of their channel.
 
+#[cfg(target_os = "linux")]
+mod allocator;
 mod arguments;
 mod brokers;
 mod bus;
@@ -41,7 +43,6 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
-    share_the_heap();
     let arguments = Arguments::read();
     let log = match &arguments.command {
         Command::Serve(serve) => &serve.log,
@@ -57,18 +58,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// Has all threads allocate from one heap. By default glibc gives each of them one of its own and keeps what is freed there:
-/// a quarter of the relay's memory, and no request is quicker for it (docs/performance.md).
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "there is no other way to set it from inside")]
-fn share_the_heap() {
-    // SAFETY: it takes two numbers, and no other thread has been started yet.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn share_the_heap() {}
 
 fn run(command: Command) -> Result<()> {
     // TLS to Kafka, webhooks and mail servers is done by one library, with one provider of cryptography.

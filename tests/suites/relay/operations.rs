@@ -450,6 +450,19 @@ fn the_component_is_asked_to_push_and_to_clean_up() {
     assert!(!relay.log().contains(TOKEN));
 }
 
+/// What it takes from the system depends on it, and nothing else would tell if jemalloc looked for it by another name.
+#[test]
+#[cfg(target_os = "linux")]
+fn its_allocator_is_set_up_as_it_ought_to_be() {
+    let (_, said) =
+        Relay::builder().env("RELAY_TOKEN", "short").env("MALLOC_CONF", "stats_print:true").refused();
+    for setting in
+        ["opt.narenas: 1", "opt.dirty_decay_ms: 500", "opt.muzzy_decay_ms: 0", "opt.tcache_max: 4096"]
+    {
+        assert!(said.lines().any(|line| line.trim_start().starts_with(setting)), "{setting}: {said}");
+    }
+}
+
 /// A component leaves an event of the last moment to its writer, which may not try again.
 #[test]
 fn at_the_start_the_component_is_asked_more_than_once_however_rarely_it_is_later() {

@@ -15,7 +15,7 @@ use rskafka::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How long rskafka tries one call again.
+/// How long rskafka's pauses between the tries of one call may last in all.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// How long a call may take in all: the intake answers in seconds.
@@ -42,12 +42,19 @@ pub(crate) fn from_kafka(record: rskafka::record::Record) -> Record {
 
 /// A client of these brokers. That one is there says nothing about the next moment.
 pub(crate) async fn connect(settings: &Kafka) -> Result<Client> {
+    // First without a second try, or whoever waits has given up before rskafka says why it cannot.
+    client(settings, Duration::ZERO).await?;
+    client(settings, RETRY).await
+}
+
+/// A client that tries a call again, with pauses that last so long in all.
+async fn client(settings: &Kafka, retry: Duration) -> Result<Client> {
     // Without a deadline rskafka tries without end.
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(50),
         max_backoff: Duration::from_millis(500),
         base: 2.0,
-        deadline: Some(RETRY),
+        deadline: Some(retry),
     };
     let mut builder =
         ClientBuilder::new(settings.brokers()?).client_id("spin-otp-relay").backoff_config(backoff);

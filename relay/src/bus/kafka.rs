@@ -42,6 +42,9 @@ use tokio::{
 /// Between two attempts to reach brokers that are away.
 const RECONNECT: Duration = Duration::from_millis(500);
 
+/// Most reasons that are told of thirty attempts.
+const REASONS: usize = 4;
+
 /// How long the broker holds back an answer while there is nothing to read, in milliseconds.
 const MAX_WAIT: i32 = 500;
 
@@ -223,14 +226,18 @@ impl Kafka {
     /// Reaches the brokers, makes missing topics, and then produces and consumes until told to stop.
     pub(crate) async fn run(self: Arc<Self>, consumer: Consumer, stop: Stop) {
         let mut attempts = 0_u32;
+        let mut told = BTreeSet::new();
         let partitions = loop {
             let reason = match timeout(DEADLINE * 2, self.connect()).await {
                 Ok(Ok(partitions)) => break partitions,
                 Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => "no answer".to_owned(),
             };
-            // Once is news; after that, now and then.
+            // A reason is news once, and then now and then. Few of them: one may say something else each time.
             if attempts.is_multiple_of(30) {
+                told.clear();
+            }
+            if told.len() < REASONS && told.insert(reason.clone()) {
                 tracing::warn!(
                     "the brokers cannot be reached, trying again; check KAFKA_BROKERS, KAFKA_TLS, KAFKA_CA_FILE \
                      and KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD: {reason}"

@@ -8,7 +8,7 @@ use crate::{
     dead_letters, delivery, ends_up, hand_over, hand_over_one, id, inbox, keys_of, metric, metric_becomes,
     operations, post, replay, requests_reach, signed, text, unique,
 };
-use harness::{Kafka, Record, Relay, RelayBuilder, SmsProvider, at_once, eventually, number};
+use harness::{Kafka, Mode, Proxy, Record, Relay, RelayBuilder, SmsProvider, at_once, eventually, number};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -529,7 +529,12 @@ fn a_login_or_a_certificate_that_is_no_good_is_said_and_shows_in_readiness() {
             .env("KAFKA_SASL_USERNAME", topics.kafka.username())
             .env("KAFKA_SASL_PASSWORD", password)
     };
+    // So slow that several tries take longer than one may.
+    let slow = Proxy::to(topics.kafka.secure_brokers());
+    slow.set(Mode::Delay(Duration::from_millis(300)));
+    let slowly = trusting().env("KAFKA_BROKERS", slow.address());
     let cases = [
+        (login(slowly, "SCRAM-SHA-256", "another-word"), "authentication"),
         (login(trusting(), "SCRAM-SHA-256", "another-word"), "authentication"),
         (login(trusting(), "PLAIN", "another-word"), "authentication"),
         (login(secure(), "PLAIN", topics.kafka.password()), "certificate"),

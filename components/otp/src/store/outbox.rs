@@ -35,6 +35,9 @@ impl Connection {
     }
 
     pub(crate) async fn forget_own_events(&self, events: &[(&str, &str)]) -> Result<(), Unavailable> {
+        // As it stands in an event's text, and nowhere else: in a value, quotes are escaped.
+        let events: Vec<_> =
+            events.iter().map(|(subject, id)| (subject, format!(r#""id":"{id}""#))).collect();
         let events = Value::Json(json!(events).to_string());
         self.run(statement::OUTBOX_FORGET_OWN, [events]).await.map(drop)
     }

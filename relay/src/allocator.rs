@@ -6,8 +6,8 @@
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How jemalloc is set up, as it looks for it when the program starts; the variable `MALLOC_CONF` goes before it. One heap:
-/// threads have their caches before it, of small pieces only, and what is free goes back to the system within half a second.
+/// jemalloc's options, which it reads at the start; the variable `MALLOC_CONF` overrides them. There is one arena. Each thread
+/// caches blocks of up to 4 KiB, and free pages go back to the system within half a second.
 #[expect(unsafe_code, reason = "jemalloc takes it by this name only")]
 // SAFETY: nothing else has that name, and it is what `const char *malloc_conf` is.
 #[unsafe(export_name = "malloc_conf")]

@@ -40,14 +40,19 @@ pub(crate) fn from_kafka(record: rskafka::record::Record) -> Record {
     }
 }
 
-/// A client of these brokers. That one is there says nothing about the next moment.
+/// A client of these brokers. It may lose them at any time.
 pub(crate) async fn connect(settings: &Kafka) -> Result<Client> {
-    // First without a second try, or whoever waits has given up before rskafka says why it cannot.
+    // Without retries, rskafka says why it cannot connect before the caller's timeout ends it.
     client(settings, Duration::ZERO).await?;
+    reconnect(settings).await
+}
+
+/// The same where brokers were reached before, and the caller does not report why they are not now.
+pub(crate) async fn reconnect(settings: &Kafka) -> Result<Client> {
     client(settings, RETRY).await
 }
 
-/// A client that tries a call again, with pauses that last so long in all.
+/// A client that retries a call until its pauses add up to `retry`.
 async fn client(settings: &Kafka, retry: Duration) -> Result<Client> {
     // Without a deadline rskafka tries without end.
     let backoff = BackoffConfig {

@@ -73,7 +73,7 @@ impl Consumer {
 
     /// Writes down what waits until nothing does.
     async fn write_down(self) {
-        /// Whoever panics leaves the queue to the next one.
+        /// If the task panics, the next caller starts a new one.
         struct Serving(Arc<Takes>);
         impl Drop for Serving {
             fn drop(&mut self) {
@@ -101,7 +101,7 @@ impl Consumer {
                 Ok(()) => outcomes.resize_with(parts.len(), || Ok(())),
             }
             for (waiting, outcome) in together.into_iter().zip(outcomes) {
-                // Whoever wanted to know may have gone.
+                // The caller may have given up.
                 let _ = waiting.done.send(outcome);
             }
         }

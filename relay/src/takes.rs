@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_waits_at_the_same_moment_goes_together_up_to_a_limit() {
         let takes = Takes::default();
-        assert!(!takes.add(waiting(10)), "nobody serves yet");
+        assert!(!takes.add(waiting(10)), "no task runs yet");
         for records in [MANY, 1, 2] {
             assert!(takes.add(waiting(records)));
         }

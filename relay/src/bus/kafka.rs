@@ -42,7 +42,7 @@ use tokio::{
 /// Between two attempts to reach brokers that are away.
 const RECONNECT: Duration = Duration::from_millis(500);
 
-/// Most reasons that are told of thirty attempts.
+/// Most different reasons that are logged in thirty attempts.
 const REASONS: usize = 4;
 
 /// How long the broker holds back an answer while there is nothing to read, in milliseconds.
@@ -61,9 +61,9 @@ const ONE_BATCH: i32 = 2;
 /// Most bytes that are produced at once: well below the megabyte that brokers take by default.
 const PRODUCE_BYTES: usize = 600 * 1024;
 
-/// A partition gets at most one batch in each of these periods, which are the same for all partitions: under load events
-/// gather, and a request to the brokers, an answer to whoever reads and a transaction of the ledger carry many. An event
-/// that comes alone goes at once. In milliseconds; a second has a whole number of them.
+/// A partition is produced to at most once in each of these periods, which are the same for all partitions. Under load,
+/// events gather, so that one produce request, one fetch response and one transaction of the ledger carry many. A single
+/// event is produced at once. In milliseconds; a second has a whole number of them.
 const PERIOD: u32 = 25;
 
 /// Between two looks at how the brokers do, and after how many bad ones a new client is made.
@@ -233,7 +233,7 @@ impl Kafka {
                 Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => "no answer".to_owned(),
             };
-            // A reason is news once, and then now and then. Few of them: one may say something else each time.
+            // Each reason is logged once in thirty attempts. A reason with a changing text must not fill the log.
             if attempts.is_multiple_of(30) {
                 told.clear();
             }
@@ -296,7 +296,7 @@ impl Kafka {
             }
             away = if self.down().is_empty() { 0 } else { away + 1 };
             if away >= PATIENCE
-                && let Ok(Ok(client)) = timeout(DEADLINE, brokers::connect(&self.settings)).await
+                && let Ok(Ok(client)) = timeout(DEADLINE, brokers::reconnect(&self.settings)).await
             {
                 self.set_client(client);
                 away = 0;

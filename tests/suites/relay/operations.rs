@@ -430,6 +430,11 @@ fn the_log_is_lines_of_json_or_text_for_people() {
     assert_eq!(line["level"], "ERROR");
 }
 
+/// How many requests for a path a component has had.
+fn times_asked(component: &SmsProvider, path: &str) -> usize {
+    component.sent().iter().filter(|sent| sent.path == path).count()
+}
+
 #[test]
 fn the_component_is_asked_to_push_and_to_clean_up() {
     let component = SmsProvider::start();
@@ -439,7 +444,7 @@ fn the_component_is_asked_to_push_and_to_clean_up() {
         .env("RELAY_FLUSH_SECONDS", "1")
         .env("RELAY_PURGE_SECONDS", "2")
         .start();
-    let count = |path: &str| component.sent().iter().filter(|sent| sent.path == path).count();
+    let count = |path| times_asked(&component, path);
     eventually("both", SOON, || count("/internal/outbox/flush") >= 3 && count("/internal/purge") >= 2);
     for sent in component.sent() {
         assert_eq!(sent.method, "POST");
@@ -472,7 +477,7 @@ fn at_the_start_the_component_is_asked_more_than_once_however_rarely_it_is_later
         .env("RELAY_TOKEN", TOKEN)
         .env("RELAY_FLUSH_SECONDS", "3600")
         .start();
-    let asked = || component.sent().iter().filter(|sent| sent.path == "/internal/outbox/flush").count();
+    let asked = || times_asked(&component, "/internal/outbox/flush");
     eventually("being asked again", SOON, || asked() >= 5);
     thread::sleep(Duration::from_secs(6));
     assert_eq!(asked(), 5);
@@ -484,7 +489,7 @@ fn what_never_ends_to_be_pushed_holds_up_no_cleaning() {
     component.answer_with(json!({ "published": 500, "waiting": 500, "oldestSeconds": 9 }));
     let _relay =
         Relay::builder().env("RELAY_COMPONENT_URL", &component.url()).env("RELAY_TOKEN", TOKEN).start();
-    let count = |path: &str| component.sent().iter().filter(|sent| sent.path == path).count();
+    let count = |path| times_asked(&component, path);
     eventually("both", SOON, || count("/internal/outbox/flush") >= 5 && count("/internal/purge") >= 5);
 }
 

@@ -7,6 +7,8 @@ use super::{
 };
 use anyhow::{Context as _, Result};
 use std::{
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,6 +37,9 @@ pub(crate) struct Database {
     known: Mutex<Vec<Arc<Known>>>,
     /// Whether the log is being moved into the file.
     moving: AtomicBool,
+    /// The file, for [`flush`](Self::flush). It stays open: to close it would end the locks that SQLite's connections hold
+    /// on it, as POSIX has it.
+    flushed: Mutex<Option<File>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +66,7 @@ impl Database {
             queue: Queue::default(),
             known: Mutex::default(),
             moving: AtomicBool::new(false),
+            flushed: Mutex::default(),
         })
     }
 
@@ -161,8 +167,9 @@ impl Database {
         {
             let database = Arc::clone(self);
             runtime.spawn(async move {
-                // Most of it while others write, and what they have written since while nobody does: a log is begun anew
-                // only when all of it is in the file.
+                // Most of it while others write, to the disk as well, and what they have written since while nobody does: a
+                // log is begun anew only when all of it is in the file. SQLite waits for the disk only then, and with
+                // thousands of pages that takes 10 ms and more, in which nobody could write.
                 database.move_log(None).await;
                 let turn = database.turn().await;
                 database.move_log(Some(turn)).await;
@@ -177,6 +184,11 @@ impl Database {
             let connection = database.connect(&Settings::default())?;
             let moved = connection.checkpoint();
             database.release(connection);
+            if turn.is_none()
+                && let Err(error) = database.flush()
+            {
+                tracing::debug!("the file is not flushed ahead: {error}");
+            }
             drop(turn);
             moved
         });
@@ -184,6 +196,17 @@ impl Database {
         if let Ok(Err(failure)) = moved.await {
             tracing::debug!("the write-ahead log stays as it is: {:?}", failure.error);
         }
+    }
+
+    /// Waits until what was moved into the file is on the disk. SQLite does so itself before it relies on it.
+    fn flush(&self) -> io::Result<()> {
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = file_id(&std::fs::metadata(&self.path)?);
+        let file = match flushed.take() {
+            Some(file) if file_id(&file.metadata()?) == current => file,
+            _ => File::open(&self.path)?,
+        };
+        flushed.insert(file).sync_data()
     }
 
     /// The right to write, in turn.

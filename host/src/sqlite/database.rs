@@ -264,3 +264,45 @@ fn close(connections: Vec<Connection>) {
         Err(_) => drop(connections),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flushed(database: &Database) -> Option<(std::os::fd::RawFd, (u64, u64))> {
+        use std::os::fd::AsRawFd;
+        let flushed = database.flushed.lock().unwrap();
+        flushed.as_ref().map(|file| (file.as_raw_fd(), file_id(&file.metadata().unwrap())))
+    }
+
+    #[test]
+    fn the_file_that_is_flushed_stays_open_until_another_one_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::in_folder(folder.path()).unwrap();
+        assert!(database.flush().is_err(), "there is no file yet");
+        std::fs::write(database.path(), "one").unwrap();
+        database.flush().unwrap();
+        let first = flushed(&database);
+        database.flush().unwrap();
+        assert_eq!(flushed(&database), first);
+        std::fs::write(folder.path().join("other"), "two").unwrap();
+        std::fs::rename(folder.path().join("other"), database.path()).unwrap();
+        database.flush().unwrap();
+        let current = file_id(&std::fs::metadata(database.path()).unwrap());
+        assert_eq!(flushed(&database).unwrap().1, current);
+        assert_ne!(first.unwrap().1, current);
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_flushed_before_the_writers_have_to_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Arc::new(Database::in_folder(folder.path()).unwrap());
+        let connection = database.connect(&Settings::default()).unwrap();
+        connection.checkpoint().unwrap();
+        // While somebody writes, the log is moved and flushed as far as that goes without him.
+        let turn = database.turn().await;
+        database.move_log(None).await;
+        assert!(flushed(&database).is_some());
+        drop(turn);
+    }
+}

@@ -11,7 +11,7 @@ use crate::{
 };
 use otp_core::{
     CodeLength, CodeLife, Destinations, Guard, GuardSettings, LockTime, MaxAttempts, MaxFailures, MeterLimit,
-    Policy, Region, SendLimit, SendWindow,
+    NumberTypes, Policy, Region, SendLimit, SendWindow,
 };
 use otp_request::{ApiKeys, Origins, TrustedProxies};
 use otp_seal::{EventKeys, IndexKey, KeyRing};
@@ -40,7 +40,7 @@ pub(crate) struct Config {
     pub(crate) global_limit: Option<MeterLimit>,
     /// All limits, as the field `RateLimit-Policy` has them.
     pub(crate) rate_limit_policy: Option<HeaderValue>,
-    /// `allowed_countries`, `blocked_prefixes`
+    /// `allowed_countries`, `blocked_prefixes`, `allowed_number_types`
     pub(crate) destinations: Destinations,
     /// `pumping_guard` and what goes with it; `None` if it is switched off.
     pub(crate) guard: Option<Guard>,
@@ -162,7 +162,7 @@ impl Config {
             reader.fault("key_rate_limit", "is set, but api_keys is empty");
         }
         let global_limit = reader.meter("global_rate_limit").await;
-        let destinations = reader.destinations().await;
+        let destinations = reader.destinations(profile).await;
         let default_region = reader.read("default_region", |code| unless_empty(code, str::parse)).await;
         let encryption_keys =
             reader.read("encryption_keys", |list| unless_empty(list, KeyRing::parse)).await.flatten();
@@ -332,10 +332,16 @@ impl Reader {
         self.read(variable, |limit| unless_empty(limit, MeterLimit::from_str)).await.flatten()
     }
 
-    async fn destinations(&mut self) -> Destinations {
+    async fn destinations(&mut self, profile: Profile) -> Destinations {
+        let types = self.read("allowed_number_types", |list| unless_empty(list, NumberTypes::from_str)).await;
+        let types = types.flatten().unwrap_or(match profile {
+            Profile::Development { .. } => NumberTypes::ALL,
+            Profile::Production => NumberTypes::mobiles(),
+        });
         let allowed = self.read("allowed_countries", |list| Destinations::default().allow(list)).await;
         let allowed = allowed.unwrap_or_default();
-        self.read("blocked_prefixes", |list| allowed.block(list)).await.unwrap_or_default()
+        let destinations = self.read("blocked_prefixes", |list| allowed.block(list)).await;
+        destinations.unwrap_or_default().of_types(types)
     }
 
     /// The guard against pumping, unless it is switched off.

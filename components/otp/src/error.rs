@@ -17,7 +17,7 @@ use spin_sdk::http::{HeaderValue, StatusCode};
 /// Why a request was refused.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// 400: not JSON, not an object, or a field that is missing or of the wrong type.
+    /// 400: not JSON, not an object, or a field that is missing, not known, or of the wrong type.
     InvalidBody(InvalidBody),
     /// 400: the body broke off, or took too long.
     IncompleteBody,
@@ -49,9 +49,9 @@ pub(crate) enum ApiError {
     SmsToAddress,
     /// 422: not of the form of a code; it did not count as a guess.
     InvalidOtp(InvalidCode),
-    /// 422: no codes are sent to this country or range.
+    /// 422: no codes are sent to this country, range or kind of number.
     NotServed(NotServed),
-    /// 401, 404, 410, 422, 429 or 503: what the domain said, and the limits that there are.
+    /// 404, 410, 422, 429 or 503: what the domain said, and the limits that there are.
     Refused(Refusal, Option<HeaderValue>),
     /// 503: a dependency that every call needs is away.
     NotReady(Unavailable, Dependencies),
@@ -136,6 +136,9 @@ impl From<ApiError> for Problem {
         const UNFIT: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
         match error {
             ApiError::InvalidBody(InvalidBody::Missing(field)) => ApiError::MissingField(field).into(),
+            ApiError::InvalidBody(reason @ (InvalidBody::Misspelt(_) | InvalidBody::Unknown(_))) => {
+                Self::new(BAD, "unknown_field", "A field is not known", reason.to_string())
+            }
             ApiError::InvalidBody(reason) => {
                 Self::new(BAD, "invalid_json", "The body is not usable", reason.to_string())
             }
@@ -224,6 +227,9 @@ impl From<ApiError> for Problem {
                 "Not of the form of a code",
                 format!("{reason}. This did not count as an attempt."),
             ),
+            ApiError::NotServed(reason @ NotServed::Kind(_)) => {
+                Self::new(UNFIT, "invalid_mobile_number", "Not a mobile number", format!("{reason}."))
+            }
             ApiError::NotServed(reason) => {
                 Self::new(UNFIT, "country_not_allowed", "Not served", format!("{reason}."))
             }
@@ -272,12 +278,12 @@ impl From<Refusal> for Problem {
                 } else {
                     "This is not the code. Check the digits and try again.".to_owned()
                 };
-                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "otp_mismatch", "Not the code", detail);
+                let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "otp_mismatch", "Not the code", detail);
                 problem.attempts_remaining = Some(attempts_remaining);
                 problem
             }
             Refusal::NotTheCode => Self::new(
-                StatusCode::UNAUTHORIZED,
+                StatusCode::UNPROCESSABLE_ENTITY,
                 "otp_mismatch",
                 "Not the code",
                 "This is not a code that can be used. Check the digits, or have a new one sent with \

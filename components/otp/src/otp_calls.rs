@@ -15,6 +15,9 @@ use otp_request::Fields;
 use spin_sdk::http::{HeaderMap, StatusCode};
 use std::rc::Rc;
 
+/// The fields that name whom a code is for.
+const RECIPIENT: &[&str] = &["mobileNumber", "email"];
+
 /// A request to one of the calls.
 pub(crate) struct Call<'a> {
     pub(crate) config: &'a Rc<Config>,
@@ -27,7 +30,7 @@ pub(crate) struct Call<'a> {
 pub(crate) async fn generate(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
     let caller = KnownCaller::of(headers, Asks::NewCode, config)?;
-    let fields = request::fields(body).await?;
+    let fields = request::fields(body).await?.only(&["mobileNumber", "email", "channel"])?;
     let recipient = served(config, &fields)?;
     let delivery = delivery(&recipient, &fields)?;
     let caller = caller.asking(config, "generate-otp", &recipient, Some(&delivery));
@@ -41,7 +44,7 @@ pub(crate) async fn generate(call: Call<'_>) -> Result<Answer, ApiError> {
 pub(crate) async fn resend(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
     let caller = KnownCaller::of(headers, Asks::SameCode, config)?.plain();
-    let recipient = served(config, &request::fields(body).await?)?;
+    let recipient = served(config, &request::fields(body).await?.only(RECIPIENT)?)?;
     let issued = on_record(config, origin, &recipient, &caller, async |service| {
         service.resend(&recipient, &caller).await
     });
@@ -52,7 +55,7 @@ pub(crate) async fn resend(call: Call<'_>) -> Result<Answer, ApiError> {
 pub(crate) async fn regenerate(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
     let caller = KnownCaller::of(headers, Asks::NewCode, config)?;
-    let recipient = served(config, &request::fields(body).await?)?;
+    let recipient = served(config, &request::fields(body).await?.only(RECIPIENT)?)?;
     let caller = caller.asking(config, "regenerate-otp", &recipient, None);
     let issued = on_record(config, origin, &recipient, &caller, async |service| {
         service.regenerate(&recipient, &caller).await
@@ -64,7 +67,7 @@ pub(crate) async fn regenerate(call: Call<'_>) -> Result<Answer, ApiError> {
 pub(crate) async fn verify(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
     let caller = KnownCaller::of(headers, Asks::Check, config)?.plain();
-    let fields = request::fields(body).await?;
+    let fields = request::fields(body).await?.only(&["mobileNumber", "email", "otp", "otpId"])?;
     let named = fields.optional("mobileNumber")?.or(fields.optional("email")?);
     let (otp, otp_id) = match named {
         Some(_) => (fields.required("otp")?, fields.optional("otpId")?),

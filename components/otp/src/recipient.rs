@@ -15,6 +15,10 @@ pub(crate) fn of(fields: &Fields, region: Option<Region>) -> Result<Recipient, A
 
 /// The number or the address in a path.
 pub(crate) fn in_path(text: &str, region: Option<Region>) -> Result<Recipient, ApiError> {
+    // What follows a number is another path, and none that there is.
+    if text.contains('/') {
+        return Err(ApiError::NotFound);
+    }
     // No number has one.
     if text.contains('@') {
         return Ok(Recipient::mail(&text.parse::<EmailAddress>()?));

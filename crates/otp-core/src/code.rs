@@ -1,6 +1,10 @@
 //! The one-time code itself.
 
-use crate::{out_of_range::OutOfRange, random::Random};
+use crate::{
+    out_of_range::OutOfRange,
+    random::Random,
+    typed::{MAX_TEXT, Typed, typed},
+};
 use zeroize::Zeroizing;
 
 /// How many digits a code has: 4 to 10.
@@ -54,13 +58,23 @@ impl Code {
         Self(digits)
     }
 
-    /// Reads a code that a user typed.
+    /// Reads a code that a user typed or pasted: spaces, dashes, line ends and what cannot be seen do not matter, nor of
+    /// which script the digits are.
     pub fn parse(text: &str, length: CodeLength) -> Result<Self, InvalidCode> {
-        if text.len() == length.digits() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            Ok(Self(Zeroizing::new(text.as_bytes().to_vec())))
-        } else {
-            Err(InvalidCode(length.digits()))
+        let invalid = InvalidCode(length.digits());
+        if text.len() > MAX_TEXT {
+            return Err(invalid);
         }
+        // It never grows: nothing of the code stays behind in memory.
+        let mut digits = Zeroizing::new(Vec::with_capacity(length.digits()));
+        for c in text.chars() {
+            match typed(c) {
+                Typed::Digit(value) if digits.len() < length.digits() => digits.push(b'0' + value),
+                Typed::Blank | Typed::Dash => {}
+                Typed::Digit(_) | Typed::Other => return Err(invalid),
+            }
+        }
+        if digits.len() == length.digits() { Ok(Self(digits)) } else { Err(invalid) }
     }
 
     /// What was sealed and is now open again. `None` if it is no code.
@@ -145,9 +159,61 @@ mod tests {
         }
 
         #[test]
-        fn only_the_right_number_of_digits_is_a_code(text in ".{0,12}") {
+        fn only_the_right_number_of_digits_is_a_code(text in "[ -~]{0,12}") {
+            let text: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
             let form = text.len() == 6 && text.chars().all(|c| c.is_ascii_digit());
             prop_assert_eq!(Code::parse(&text, CodeLength::default()).is_ok(), form);
+        }
+
+        #[test]
+        fn whatever_is_taken_shows_the_digits(text in any::<String>()) {
+            if let Ok(code) = Code::parse(&text, CodeLength::default()) {
+                let shown = text.chars().filter_map(|c| match typed(c) {
+                    Typed::Digit(value) => Some(char::from(b'0' + value)),
+                    _ => None,
+                });
+                prop_assert_eq!(shown.collect::<String>(), code.expose());
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_what_its_reader_sees() {
+        for text in [
+            "513 441",
+            "513-441",
+            "513441\n",
+            "\r\n  513441\t",
+            "5 1 3 4 4 1",
+            "\u{200e}513\u{a0}441\u{200b}",
+            "\u{feff}513\u{2011}441",
+            "513\u{2013}441",
+            "513\u{2212}441",
+            "\u{ff15}\u{ff11}\u{ff13}\u{ff14}\u{ff14}\u{ff11}",
+            "٥١٣٤٤١",
+            "۵۱۳ ۴۴۱",
+            "५१३४४१",
+            "513٤٤١",
+        ] {
+            let code = Code::parse(text, CodeLength::default());
+            assert_eq!(code.as_ref().map(Code::expose), Ok("513441"), "{text:?}");
+        }
+        let long = format!("513{}441", " ".repeat(MAX_TEXT));
+        for text in [
+            "",
+            "-",
+            "51344",
+            "5134411",
+            "513.441",
+            "513,441",
+            "51344l",
+            "51344O",
+            "+513441",
+            "513\u{b2}41",
+            "\0513441",
+            &long,
+        ] {
+            assert!(Code::parse(text, CodeLength::default()).is_err(), "{text:?}");
         }
     }
 

@@ -33,6 +33,7 @@ mod revision;
 mod send;
 mod send_limit;
 mod service;
+mod typed;
 mod unavailable;
 mod verify;
 
@@ -46,7 +47,9 @@ pub use destinations::{Destinations, InvalidPrefix, NotServed};
 pub use email::{EmailAddress, InvalidEmail};
 pub use guard::{Guard, GuardSettings, Judgement, Tally};
 pub use meter::{InvalidMeterLimit, Meter, MeterLimit};
-pub use number::{InvalidMobileNumber, MobileNumber, Region, UnknownRegion};
+pub use number::{
+    InvalidMobileNumber, MobileNumber, NumberType, NumberTypes, Region, UnknownNumberType, UnknownRegion,
+};
 pub use otp_id::OtpId;
 pub use otp_terms::{Breaker, Channel, InvalidChannel, Timestamp};
 pub use out_of_range::OutOfRange;

@@ -21,7 +21,16 @@ pub enum InvalidBody {
     /// A field that the call needs.
     #[error("{0} is required. Send it as a JSON string.")]
     Missing(&'static str),
+    /// A field that the call does not have, and the one that was meant.
+    #[error("There is a field that this call does not have. Did you mean {0}?")]
+    Misspelt(&'static str),
+    /// A field that the call does not have, and all that it has.
+    #[error("There is a field that this call does not have. It has {}.", .0.join(", "))]
+    Unknown(&'static [&'static str]),
 }
+
+/// How many letters of a name may be wrong for it to be another one, misspelt.
+const MOST_WRONG: usize = 3;
 
 impl Fields {
     /// Reads a body. A name that stands twice is refused: which of the values counts differs from parser to
@@ -32,6 +41,16 @@ impl Fields {
         // keeps a nested body from overflowing the stack.
         let Object(fields) = serde_json::from_slice(bytes).map_err(|_| InvalidBody::NotAnObject)?;
         fields.map(Self).ok_or(InvalidBody::Repeated)
+    }
+
+    /// These fields, if there is no other one beside those that the call has.
+    pub fn only(self, known: &'static [&'static str]) -> Result<Self, InvalidBody> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(self),
+            Some(name) => {
+                Err(nearest(name, known).map_or(InvalidBody::Unknown(known), InvalidBody::Misspelt))
+            }
+        }
     }
 
     /// A field that may be left out, or be null.
@@ -47,6 +66,20 @@ impl Fields {
     pub fn required(&self, name: &'static str) -> Result<&str, InvalidBody> {
         self.optional(name)?.ok_or(InvalidBody::Missing(name))
     }
+}
+
+/// The one of these names that a name is, misspelt: in another style (`mobile_number`), or with a few letters wrong.
+fn nearest(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
+    let plain = |name: &str| {
+        // No name is longer, and to compare one takes the time of its length.
+        let letters = name.chars().take(64).filter(|c| !matches!(c, '_' | '-' | ' ' | '.'));
+        letters.collect::<String>().to_lowercase()
+    };
+    let name = plain(name);
+    let wrong = |known: &str| strsim::osa_distance(&name, &plain(known));
+    let nearest = known.iter().copied().min_by_key(|known| wrong(known))?;
+    // Of a short name most letters have to be right, or any two would be alike.
+    (wrong(nearest) <= MOST_WRONG.min(nearest.len() / 2)).then_some(nearest)
 }
 
 impl std::fmt::Debug for Fields {
@@ -189,6 +222,40 @@ mod tests {
         ] {
             assert_eq!(error.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_field_that_the_call_does_not_have_is_refused_with_what_was_meant() {
+        const KNOWN: &[&str] = &["mobileNumber", "email", "channel", "otp", "otpId"];
+        let only = |body: &str| parse(body).unwrap().only(KNOWN).err();
+        assert_eq!(only(r#"{"mobileNumber":"+14155550123","email":null}"#), None);
+        assert_eq!(only("{}"), None);
+        for (name, meant) in [
+            ("mobile_number", "mobileNumber"),
+            ("mobilenumber", "mobileNumber"),
+            ("MobileNumber", "mobileNumber"),
+            ("mobile-number", "mobileNumber"),
+            ("mobileNumer", "mobileNumber"),
+            ("moblieNumber", "mobileNumber"),
+            ("E-Mail", "email"),
+            ("emial", "email"),
+            ("chanel", "channel"),
+            ("OTP", "otp"),
+            ("opt", "otp"),
+            ("otp_id", "otpId"),
+        ] {
+            assert_eq!(only(&json!({ name: "x" }).to_string()), Some(InvalidBody::Misspelt(meant)), "{name}");
+        }
+        let long = "m".repeat(1_000_000);
+        for name in ["", "ttl", "code", "x", "+14155550123", "日本語", &long] {
+            assert_eq!(only(&json!({ name: "x" }).to_string()), Some(InvalidBody::Unknown(KNOWN)), "{name}");
+        }
+        // What was sent as a name may be a number or a code.
+        let error = only(r#"{"+14155550123":"x"}"#).unwrap().to_string();
+        assert_eq!(
+            error,
+            "There is a field that this call does not have. It has mobileNumber, email, channel, otp, otpId."
+        );
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub enum InvalidIdempotencyKey {
     Repeated,
     /// Neither a quoted string nor a bare one, or with something behind it.
     #[error(
-        "Idempotency-Key must be one string in quotes, with \\ before \" and \\ inside it and nothing after \
-         it, such as Idempotency-Key: \"8e03978e-40d5\"."
+        "Idempotency-Key must be one key of printable ASCII characters without space, quote, comma and semicolon, such as \
+         Idempotency-Key: 8e03978e-40d5, or one in quotes, with \\ before \" and \\ inside it and nothing after it."
     )]
     Form,
     /// Empty or too long.

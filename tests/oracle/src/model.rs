@@ -483,7 +483,7 @@ impl World {
             user.locked_until = Some(now.plus(rules.lock));
         }
         let more = More::Remaining(rules.attempts - user.code.attempts);
-        (Answer::Refused { status: 401, code: "otp_mismatch", more }, self.with(who, user))
+        (Answer::Refused { status: 422, code: "otp_mismatch", more }, self.with(who, user))
     }
 
     fn with(&self, who: Who, user: User) -> Self {

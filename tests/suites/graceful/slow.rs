@@ -81,7 +81,7 @@ impl Customer<'_> {
         let second = self.code("/regenerate-otp", 201)?;
         assert_ne!(second, first);
         assert_eq!(self.code("/resend-otp", 200)?, second);
-        self.verify(&first, 401, "otp_mismatch")?;
+        self.verify(&first, 422, "otp_mismatch")?;
         self.verify(&second, 200, "")?;
         self.call("/resend-otp", json!({ "mobileNumber": self.number }), 410, "otp_used")?;
         self.expect("DELETE", &format!("/users/{}", self.number), Value::Null, 204, "")?;

@@ -30,7 +30,7 @@ const COMMON: [&str; 14] = [
     "resend: 200",
     "resend: 429 rate_limited",
     "verify: 200",
-    "verify: 401 otp_mismatch",
+    "verify: 422 otp_mismatch",
     "verify: 404 otp_not_found",
     "verify: 410 otp_used",
     "verify: 429 attempts_exceeded",

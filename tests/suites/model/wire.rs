@@ -59,7 +59,7 @@ impl Wire {
             Request::Resend { .. } => ("POST", CALLS[1].to_owned()),
             Request::Regenerate { .. } => ("POST", CALLS[2].to_owned()),
             Request::Verify { otp, id, .. } => {
-                body["otp"] = json!(otp);
+                body["otp"] = json!(style.code(otp));
                 if id.is_some() || style.0.is_multiple_of(2) {
                     body["otpId"] = json!(id.as_ref().map(|id| style.id(id)));
                 }
@@ -70,9 +70,6 @@ impl Wire {
                 return wire;
             }
         };
-        if style.0 % 5 == 4 {
-            body["unknown"] = json!({ "mobileNumber": 7 });
-        }
         let body = if style.0 % 3 == 2 { format!(" {body:#}\n") } else { body.to_string() };
         let wire = Self::new(method, path, body);
         match request {
@@ -95,13 +92,28 @@ impl Wire {
 impl Style {
     fn number(self, number: &str) -> String {
         let (country, area, line) = (&number[1..2], &number[2..5], &number[5..]);
-        match self.0 % 7 {
+        match self.0 % 11 {
             1 => format!("+{country} {area} {line}"),
             2 => format!("+{country}-{area}-{}-{}", &line[..3], &line[3..]),
             3 => format!("+{country} ({area}) {}.{}", &line[..3], &line[3..]),
             4 => format!(" +{country}[{area}]{line} "),
             5 => format!("+ {country}{area}{line}"),
+            6 => format!("tel:+{country}-{area}-{line}"),
+            7 => format!("\u{202a}+{country}\u{a0}({area})\u{a0}{line}\u{202c}\n"),
+            8 => format!("(+{country}) {area}/{line}."),
+            9 => in_arabic(number),
             _ => number.to_owned(),
+        }
+    }
+
+    fn code(self, otp: &str) -> String {
+        let (first, last) = otp.split_at(otp.len() / 2);
+        match self.0 % 6 {
+            1 => format!("{first} {last}"),
+            2 => format!("{first}-{last}\n"),
+            3 => format!("\u{200e}{first}\u{2011}{last}\u{200b}"),
+            4 => in_arabic(otp),
+            _ => otp.to_owned(),
         }
     }
 
@@ -145,17 +157,22 @@ impl Stateless {
 
     /// All that can be wrong with a request for this number and code, in one way or another.
     pub(crate) fn invalid(number: &str, otp: &str, with_keys: bool) -> Vec<Self> {
-        let body = |extra: &[(&str, Value)]| {
-            let mut body = json!({ "mobileNumber": number, "otp": otp });
+        let body_with = |mut body: Value, extra: &[(&str, Value)]| {
             for (name, value) in extra {
                 body[*name] = value.clone();
             }
             body.to_string()
         };
+        // What each call has at the least.
+        let base = |path: &str| match path {
+            "/verify-otp" => json!({ "mobileNumber": number, "otp": otp }),
+            _ => json!({ "mobileNumber": number }),
+        };
         let post = |path: &str, body: String| Wire::new("POST", path, body);
         let mut all = Vec::new();
         let mut add = |name: &str, status, code, wire| all.push(Self::new(name, status, code, wire));
         for path in CALLS {
+            let body = |extra: &[(&str, Value)]| body_with(base(path), extra);
             for text in
                 ["", " ", "{", "null", "7", "[]", "{\"mobileNumber\":}", "{\"mobileNumber\":\"\\ud800\"}"]
             {
@@ -166,7 +183,7 @@ impl Stateless {
                 "a name twice",
                 400,
                 "invalid_json",
-                post(path, body(&[]).replacen('{', "{\"otp\":\"1\",", 1)),
+                post(path, body(&[]).replacen('{', "{\"mobileNumber\":\"1\",", 1)),
             );
             add(
                 "no UTF-8",
@@ -182,6 +199,9 @@ impl Stateless {
             for bad in wrong_numbers(number) {
                 let wire = post(path, body(&[("mobileNumber", json!(bad))]));
                 add(&format!("the number {bad:?}"), 422, "invalid_mobile_number", wire);
+            }
+            for name in ["ttl", "locle", "mobile_number", number, "padding"] {
+                add("an unknown field", 400, "unknown_field", post(path, body(&[(name, json!(otp))])));
             }
             let padding = "x".repeat(4_097);
             add("4 KiB and more", 413, "payload_too_large", post(path, body(&[("padding", json!(padding))])));
@@ -209,11 +229,13 @@ impl Stateless {
             }
         }
         for path in [CALLS[0], CALLS[2]] {
+            let body = |extra: &[(&str, Value)]| body_with(base(path), extra);
             for key in ["", "\"", "\"a", "\"a\" b", "a b", "\"a\", \"b\"", "a;b", "\"\"", &"k".repeat(256)] {
                 let wire = post(path, body(&[])).with("idempotency-key", key);
                 add("a malformed Idempotency-Key", 400, "invalid_idempotency_key", wire);
             }
         }
+        let body = |extra: &[(&str, Value)]| body_with(base(CALLS[0]), extra);
         for address in ["", "ada", "ada@", "ada@localhost", "a b@example.com", "Ada <ada@example.com>"] {
             for channel in ["sms", "email"] {
                 let wire = post(CALLS[0], body(&[("email", json!(address)), ("channel", json!(channel))]));
@@ -232,6 +254,7 @@ impl Stateless {
         for field in ["email", "channel"] {
             add("no string", 400, "invalid_json", post(CALLS[0], body(&[(field, json!(1))])));
         }
+        let body = |extra: &[(&str, Value)]| body_with(base(CALLS[3]), extra);
         for wrong in wrong_forms(otp) {
             let wire = post(CALLS[3], body(&[("otp", json!(wrong))]));
             add(&format!("the code {wrong:?}"), 422, "invalid_otp", wire);
@@ -276,6 +299,12 @@ impl Stateless {
     }
 }
 
+/// The same with the digits of another script.
+fn in_arabic(text: &str) -> String {
+    let digit = |c: char| c.to_digit(10).and_then(|value| char::from_u32(0x660 + value)).unwrap_or(c);
+    text.chars().map(digit).collect()
+}
+
 /// Spellings of a number that no service may read as it.
 fn wrong_numbers(number: &str) -> Vec<String> {
     let digits = &number[1..];
@@ -287,20 +316,20 @@ fn wrong_numbers(number: &str) -> Vec<String> {
         digits.to_owned(),
         number[..number.len() - 1].to_owned(),
         format!("{number}0"),
-        format!("+{number}"),
         format!("00{digits}"),
-        format!("tel:{number}"),
         format!("{number} ext 5"),
+        format!("{number}#"),
+        format!("{number}, {number}"),
+        number.replace('2', "\u{b2}"),
+        format!("+1+212{line}"),
         format!("{number};ext=5"),
         format!("{number}\0"),
         number.replace('1', "l"),
-        number.replace('2', "\u{ff12}"),
-        format!("+1/212/{line}"),
         format!("+999{line}"),
         "+442079460018".to_owned(),
         "+18005550123".to_owned(),
         "+19005550123".to_owned(),
-        format!("{number}{}", " ".repeat(60) + "1"),
+        format!("{number}{}", " ".repeat(250)),
     ]
     .into()
 }
@@ -311,12 +340,11 @@ fn wrong_forms(otp: &str) -> Vec<String> {
         String::new(),
         otp[1..].to_owned(),
         format!("{otp}0"),
-        format!(" {otp}"),
-        format!("{otp}\n"),
         format!("-{}", &otp[1..]),
+        format!("+{otp}"),
+        format!("{}.{}", &otp[..1], &otp[1..]),
+        format!("{}\u{b2}", &otp[1..]),
         format!("{}a", &otp[1..]),
-        format!("{}\u{0661}", &otp[1..]),
-        otp.chars().map(|digit| char::from_u32(0xff10 + u32::from(digit) - 0x30).unwrap_or(digit)).collect(),
     ]
     .into()
 }

@@ -28,7 +28,7 @@ fn make_traffic(stack: &Stack) {
         let code = client.generate(&number)["otp"].as_str().unwrap().to_owned();
         client.resend(&number).expect(200);
         let wrong = if code == "123456" { "654321" } else { "123456" };
-        client.verify(&number, wrong).expect_problem(401, "otp_mismatch");
+        client.verify(&number, wrong).expect_problem(422, "otp_mismatch");
         client.verify(&number, &code).expect(200);
         // Nobody uses this one, so that it is delivered whenever its time comes.
         client.generate(&harness::number());

@@ -230,7 +230,7 @@ fn no_trace_holds_a_code_or_a_number() {
         let number = number();
         codes.push(generate(&stack, &number, None));
         client.resend(&number).expect(200);
-        client.verify(&number, "9876543210").expect_problem(401, "otp_mismatch");
+        client.verify(&number, "9876543210").expect_problem(422, "otp_mismatch");
         client.verify(&number, codes.last().unwrap()).expect(200);
         assert_eq!(client.erase(&number).status, 204);
         // A path that is none, a method that is none, and a query.

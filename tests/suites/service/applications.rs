@@ -43,8 +43,8 @@ fn two_that_ask_for_one_number_at_the_same_time_have_a_code_each() {
             send(&service.client(), ["login's", "pay's"][index], "/generate-otp", &number).expect(201)
         });
         let [login, pay] = [&made[0]["otp"], &made[1]["otp"]];
-        verify(&client, "login's", &number, pay).expect_problem(401, "otp_mismatch");
-        verify(&client, "pay's", &number, login).expect_problem(401, "otp_mismatch");
+        verify(&client, "login's", &number, pay).expect_problem(422, "otp_mismatch");
+        verify(&client, "pay's", &number, login).expect_problem(422, "otp_mismatch");
         // Its own, by id, it does not even see in the other one.
         let named = json!({ "mobileNumber": number, "otp": login, "otpId": made[0]["otpId"] });
         call(&client, "pay's", "/verify-otp", &named).expect_problem(404, "otp_not_found");
@@ -78,7 +78,7 @@ fn limits_and_locks_are_their_own() {
     let (client, number) = (service.client(), number());
     let made = send(&client, "login's", "/generate-otp", &number).expect(201);
     let wrong = json!(other_than(made["otp"].as_str().unwrap()));
-    (0..2).for_each(|_| drop(verify(&client, "login's", &number, &wrong).expect(401)));
+    (0..2).for_each(|_| drop(verify(&client, "login's", &number, &wrong).expect(422)));
     verify(&client, "login's next", &number, &wrong).expect_problem(429, "number_locked");
     for _ in 0..2 {
         send(&client, "pay's", "/generate-otp", &number).expect(201);

@@ -89,7 +89,7 @@ fn each_state_of_an_account_takes_the_place_of_the_one_before() {
     };
     client.regenerate(&number).expect(201);
     grows("caching the new code");
-    client.verify(&number, "0000000000").expect_problem(401, "otp_mismatch");
+    client.verify(&number, "0000000000").expect_problem(422, "otp_mismatch");
     grows("caching the lock");
     client.resend(&number).expect_problem(410, "otp_locked");
     client.generate(&number);
@@ -161,7 +161,7 @@ fn what_the_cache_has_wrong_is_not_believed() {
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
     let () = connection.set(&key, "a string").unwrap();
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
-    client.verify(&number, &text(&old, "otp")).expect_problem(401, "otp_mismatch");
+    client.verify(&number, &text(&old, "otp")).expect_problem(422, "otp_mismatch");
 
     // Used: a cached copy does not bring it back.
     client.verify(&number, &text(&new, "otp")).expect(200);
@@ -235,7 +235,7 @@ fn each_call_costs_one_command_in_the_request_and_one_after_it() {
     warm(&client);
     let otp = text(&client.resend(&number).expect(200), "otp");
     settled(&redis);
-    let wrong = commands_of(&redis, || drop(client.verify(&number, "0000000000").expect(401)));
+    let wrong = commands_of(&redis, || drop(client.verify(&number, "0000000000").expect(422)));
     assert_eq!(wrong, looked_and_put);
     warm(&client);
     assert_eq!(commands_of(&redis, || drop(client.verify(&number, &otp).expect(200))), looked_and_put);

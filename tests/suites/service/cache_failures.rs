@@ -95,7 +95,7 @@ impl Model {
             self.used = true;
         } else {
             self.attempts += 1;
-            let problem = answer.expect_problem(401, "otp_mismatch");
+            let problem = answer.expect_problem(422, "otp_mismatch");
             assert_eq!(problem["attemptsRemaining"], 5 - self.attempts);
         }
     }

@@ -64,7 +64,7 @@ fn of_60_wrong_checks_at_once_no_more_than_allowed_are_compared() {
             let number = number();
             service.client().generate(&number);
             let (heard, _) = crowd(60, || service.client().verify(&number, "0000000000").status);
-            assert_eq!((count(&heard, 401), count(&heard, 429)), (3, 57), "{heard:?}");
+            assert_eq!((count(&heard, 422), count(&heard, 429)), (3, 57), "{heard:?}");
         },
     );
 }

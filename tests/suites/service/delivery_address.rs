@@ -56,7 +56,7 @@ fn a_verified_address_stays_until_the_new_one_is_verified() {
     // A wrong guess proves nothing either.
     let otp = generate(&client, &number, "email", "new@example.com");
     let wrong = if otp == "000000" { "000001" } else { "000000" };
-    client.verify(&number, wrong).expect_problem(401, "otp_mismatch");
+    client.verify(&number, wrong).expect_problem(422, "otp_mismatch");
     assert_eq!(addresses(&service, &number), (some("old@example.com"), true, some("new@example.com")));
 
     client.verify(&number, &otp).expect(200);

@@ -40,6 +40,48 @@ fn codes_go_to_the_countries_that_are_named_and_to_no_other() {
     client.try_generate("+1").expect_problem(422, "invalid_mobile_number");
 }
 
+/// A number of each kind that is no plain mobile.
+pub(crate) const OTHER_KINDS: [(&str, &str); 4] = [
+    ("+447012345678", "personal"),
+    ("+445612345678", "voip"),
+    ("+881612345678", "satellite"),
+    ("+883510012345", "non-geographic"),
+];
+
+#[test]
+fn codes_go_to_the_kinds_of_numbers_that_are_named_and_to_no_other() {
+    let anywhere = Service::builder().without_limits().start();
+    let mobiles = Service::builder()
+        .without_limits()
+        .variable("allowed_number_types", "mobile, fixed-line-or-mobile")
+        .start();
+    for (number, kind) in OTHER_KINDS {
+        anywhere.client().generate(number);
+        let refused = |answer: &Response| {
+            let problem = answer.expect_problem(422, "invalid_mobile_number");
+            assert!(problem["detail"].as_str().unwrap().contains(kind), "{problem}");
+        };
+        nothing_goes_to(&mobiles.client(), number, refused);
+    }
+    mobiles.client().generate(&number());
+    mobiles.client().generate("+447400123456");
+    let personal = Service::builder().without_limits().variable("allowed_number_types", "personal").start();
+    personal.client().generate(OTHER_KINDS[0].0);
+    personal.client().try_generate("+447400123456").expect_problem(422, "invalid_mobile_number");
+}
+
+#[test]
+fn codes_go_to_a_country_s_territories() {
+    let service = Service::builder().without_limits().variable("allowed_countries", "GB").start();
+    let client = service.client();
+    for number in ["+447781123456", "+447624123456", "+447797123456"] {
+        client.generate(number);
+    }
+    let service = Service::builder().without_limits().variable("allowed_countries", "JE").start();
+    service.client().generate("+447797123456");
+    nothing_goes_to(&service.client(), "+447400123456", not_served);
+}
+
 #[test]
 fn codes_go_to_no_range_that_is_blocked() {
     let service = Service::builder()
@@ -78,6 +120,7 @@ fn what_makes_no_sense_is_named() {
     for (variable, value) in [
         ("allowed_countries", "US,XX"),
         ("allowed_countries", "us"),
+        ("allowed_number_types", "mobile,landline"),
         ("blocked_prefixes", "1900"),
         ("blocked_prefixes", "+"),
         ("blocked_prefixes", "+1900,+12a"),

@@ -73,11 +73,11 @@ fn a_used_code_and_spent_attempts_outlive_a_kill() {
     client.verify(&used, &otp).expect(200);
     let right = client.generate(&spent)["otp"].as_str().unwrap().to_owned();
     let wrong = if right == "000000" { "000001" } else { "000000" };
-    client.verify(&spent, wrong).expect_problem(401, "otp_mismatch");
+    client.verify(&spent, wrong).expect_problem(422, "otp_mismatch");
     service.kill();
     service.restart();
     let client = service.client();
     client.verify(&used, &otp).expect_problem(410, "otp_used");
-    let problem = client.verify(&spent, wrong).expect_problem(401, "otp_mismatch");
+    let problem = client.verify(&spent, wrong).expect_problem(422, "otp_mismatch");
     assert_eq!(problem["attemptsRemaining"], 0);
 }

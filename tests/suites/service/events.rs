@@ -52,8 +52,8 @@ fn each_accepted_call_leaves_one_event_and_a_refused_one_leaves_none() {
     let body = json!({ "mobileNumber": number, "email": "user@example.com" }).to_string();
     let made = client.send("POST", "/generate-otp", &headers, body.as_bytes()).expect(201);
     client.resend(&number).expect(200);
-    client.verify(&number, "0000000000").expect(401);
-    client.verify(&number, "0000000000").expect(401);
+    client.verify(&number, "0000000000").expect(422);
+    client.verify(&number, "0000000000").expect(422);
     client.verify(&number, "0000000000").expect(429);
     // Locked: not given again, and so not delivered again.
     client.resend(&number).expect(410);

@@ -78,7 +78,7 @@ fn every_answer_has_the_fields_that_keep_it_where_it_belongs() {
     see("used", &post("/resend-otp", known.clone()), 410);
     let otp = post("/generate-otp", known.clone()).json()["otp"].as_str().unwrap().to_owned();
     let wrong = json!({ "mobileNumber": number, "otp": crate::other_than(&otp) });
-    see("mismatch", &post("/verify-otp", wrong.clone()), 401);
+    see("mismatch", &post("/verify-otp", wrong.clone()), 422);
     see("no attempts", &post("/verify-otp", wrong), 429);
     see("limited", &post("/generate-otp", known), 429);
     see("erasure", &client.send("DELETE", &format!("/users/{number}"), &keyed, b""), 204);

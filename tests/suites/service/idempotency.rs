@@ -108,7 +108,7 @@ fn however_it_is_written_the_same_request_is_the_same() {
         format!("{{\"mobileNumber\":\"{number}\",\"channel\":\"sms\"}}"),
         format!("{{ \"channel\" : \"sms\" ,\n \"mobileNumber\" : \"+1 ({area}) {exchange}-{line}\" }}"),
         format!("{{\"mobileNumber\":\"{}\"}}", &number[2..]),
-        format!("{{\"mobileNumber\":\"\\u002b{}\",\"note\":\"whatever\"}}", &number[1..]),
+        format!("{{\"mobileNumber\":\"\\u002b{}\",\"email\":null}}", &number[1..]),
     ] {
         replays(&ask(&same), &first);
     }
@@ -211,7 +211,7 @@ fn resend_and_verify_pay_no_heed_to_it() {
         client.post_with("/verify-otp", &[("idempotency-key", key)], &body)
     };
     for left in [4, 3] {
-        let problem = verify(&other_than(otp), "v").expect_problem(401, "otp_mismatch");
+        let problem = verify(&other_than(otp), "v").expect_problem(422, "otp_mismatch");
         assert_eq!(problem["attemptsRemaining"], left);
     }
     verify(otp, "\"broken").expect(200);
@@ -424,9 +424,9 @@ fn a_code_that_is_locked_is_not_told_again() {
     let service = Service::builder().without_limits().variable("max_verify_attempts", "2").start();
     let (client, number) = (service.client(), number());
     let made = generate(&client, "k", &number);
-    client.verify(&number, &other_than(&otp(&made))).expect(401);
+    client.verify(&number, &other_than(&otp(&made))).expect(422);
     replays(&generate(&client, "k", &number), &made);
-    client.verify(&number, &other_than(&otp(&made))).expect(401);
+    client.verify(&number, &other_than(&otp(&made))).expect(422);
     replays_without_the_code(&generate(&client, "k", &number), &made);
 }
 
@@ -445,7 +445,7 @@ fn while_its_number_is_locked_no_code_is_told_again() {
     let service = Service::builder().without_limits().variable("max_consecutive_failures", "1").start();
     let (client, number) = (service.client(), number());
     let made = generate(&client, "k", &number);
-    client.verify(&number, &other_than(&otp(&made))).expect(401);
+    client.verify(&number, &other_than(&otp(&made))).expect(422);
     client.resend(&number).expect_problem(429, "number_locked");
     let answer = generate(&client, "k", &number);
     // Whether the retry is refused, as every call for this number, or answered.

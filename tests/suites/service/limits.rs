@@ -107,7 +107,7 @@ fn what_is_refused_or_fails_does_not_count() {
     client.verify(&number, &otp).expect(200);
     several(&|| drop(client.resend(&number).expect_problem(410, "otp_used")));
     client.regenerate(&number).expect(201);
-    client.verify(&number, "0000000000").expect(401);
+    client.verify(&number, "0000000000").expect(422);
     several(&|| drop(client.resend(&number).expect_problem(410, "otp_locked")));
     // Two of four.
     assert_eq!(accepted(&at_once(12, |_| client.try_generate(&number))), 2);

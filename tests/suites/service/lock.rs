@@ -28,7 +28,7 @@ fn remake(client: &Client, number: &str) -> String {
 
 #[track_caller]
 fn guess_wrong(client: &Client, number: &str, otp: &str) -> Value {
-    client.verify(number, &other_than(otp)).expect_problem(401, "otp_mismatch")
+    client.verify(number, &other_than(otp)).expect_problem(422, "otp_mismatch")
 }
 
 /// Refused because the number is locked; for how many seconds.
@@ -188,9 +188,9 @@ fn of_40_wrong_codes_at_once_no_more_than_allowed_are_compared() {
             // Another wrong one each.
             client.verify(&number, &format!("{}{:02}", &wrong[..8], index))
         });
-        let compared = answers.iter().filter(|answer| answer.status == 401).count();
+        let compared = answers.iter().filter(|answer| answer.status == 422).count();
         assert_eq!(compared, 5);
-        for answer in answers.iter().filter(|answer| answer.status != 401) {
+        for answer in answers.iter().filter(|answer| answer.status != 422) {
             is_locked(answer);
         }
         is_locked(&client.verify(&number, &otp));
@@ -211,7 +211,7 @@ fn of_guesses_at_ever_new_codes_at_once_no_more_than_allowed_are_compared() {
             if index % 4 == 0 { client.regenerate(&number) } else { client.verify(&number, "0000000001") }
         });
         // Unless one of ten thousand million is the code, none was right.
-        let compared = answers.iter().filter(|answer| answer.status == 401).count();
+        let compared = answers.iter().filter(|answer| answer.status == 422).count();
         assert!(compared <= 6, "{compared}");
         let refused = answers.iter().filter(|answer| answer.status == 429).count();
         assert!(refused > 0);

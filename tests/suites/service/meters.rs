@@ -72,7 +72,7 @@ fn a_client_has_as_many_requests_as_its_limit_says_of_all_four_calls_together() 
     client.generate(&number);
     client.resend(&number).expect(200);
     let made = client.regenerate(&number).expect(201);
-    client.verify(&number, "0000000000").expect(401);
+    client.verify(&number, "0000000000").expect(422);
     client.verify(&number, made["otp"].as_str().unwrap()).expect(200);
     for answer in [
         client.try_generate(&number),
@@ -95,7 +95,7 @@ fn everybody_together_is_sent_as_many_codes_as_the_limit_says_and_checks_are_fre
     refused_by("global", &generate(&client));
     refused_by("global", &client.resend(&number));
     refused_by("global", &client.regenerate(&number));
-    client.verify(&number, "000000").expect(401);
+    client.verify(&number, "000000").expect(422);
     client.verify(&number, made["otp"].as_str().unwrap()).expect(200);
 }
 

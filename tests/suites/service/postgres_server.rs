@@ -352,7 +352,7 @@ fn each_request_looks_up_what_it_names_however_much_there_is_besides() {
         client.generate(&known);
         client.resend(&known).expect(200);
         client.regenerate(&known).expect(201);
-        client.verify(&known, "000000").expect(401);
+        client.verify(&known, "000000").expect(422);
         for answer in [client.resend(&number()), client.verify(&number(), "000000")] {
             answer.expect(404);
         }

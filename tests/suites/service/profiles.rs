@@ -1,6 +1,6 @@
 //! Whom each profile serves, and what the production profile insists on.
 
-use crate::{api_key, bearer, delivered, other_than};
+use crate::{api_key, bearer, delivered, destinations::OTHER_KINDS, other_than};
 use base64ct::{Base64, Encoding};
 use harness::{Builder, Client, Response, Service, number, unused_address};
 use otp_seal::KeyRing;
@@ -345,6 +345,12 @@ fn production_serves_everybody_who_has_a_key_from_wherever() {
         assert!(made.get("otp").is_none(), "{made}");
     }
     client.post("/generate-otp", &body).expect_problem(401, "unauthorized");
+    // Numbers that are cheap to have by the thousand, or dear to send to, have to be asked for.
+    for (other, kind) in OTHER_KINDS {
+        let problem = ask("/generate-otp", &[], &json!({ "mobileNumber": other }));
+        let problem = problem.expect_problem(422, "invalid_mobile_number");
+        assert!(problem["detail"].as_str().unwrap().contains(kind), "{problem}");
+    }
     for (path, status) in [("/resend-otp", 200), ("/regenerate-otp", 201)] {
         let given = ask(path, &[], &body).expect(status);
         assert!(given.get("otp").is_none(), "{given}");
@@ -353,7 +359,7 @@ fn production_serves_everybody_who_has_a_key_from_wherever() {
     let keys = KeyRing::parse(&format!("k1:{KEY}")).unwrap();
     let otp = delivered(&service, &keys, &number);
     let guess = |otp: &str| ask("/verify-otp", &[], &json!({ "mobileNumber": number, "otp": otp }));
-    guess(&other_than(&otp)).expect_problem(401, "otp_mismatch");
+    guess(&other_than(&otp)).expect_problem(422, "otp_mismatch");
     guess(&otp).expect(200);
     assert!(!service.log().contains("warning"), "{}", service.log());
 }

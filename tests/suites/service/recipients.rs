@@ -87,7 +87,10 @@ fn an_address_that_no_mail_reaches_is_refused_with_the_reason() {
         ("", "such as ada@example.com"),
     ] {
         for path in ["/generate-otp", "/resend-otp", "/regenerate-otp", "/verify-otp"] {
-            let body = json!({ "email": email, "otp": "000000" });
+            let body = match path {
+                "/verify-otp" => json!({ "email": email, "otp": "000000" }),
+                _ => json!({ "email": email }),
+            };
             let problem = client.post(path, &body).expect_problem(422, "invalid_email");
             assert!(problem["detail"].as_str().unwrap().contains(reason), "{email:?}: {problem}");
         }
@@ -103,9 +106,10 @@ fn what_names_nobody_or_goes_nowhere_is_refused() {
     let service = Service::start();
     let client = service.client();
     for path in ["/generate-otp", "/resend-otp", "/regenerate-otp", "/verify-otp"] {
-        for body in
-            [json!({ "otp": "000000" }), json!({ "mobileNumber": null, "email": null, "otp": "000000" })]
-        {
+        for mut body in [json!({}), json!({ "mobileNumber": null, "email": null })] {
+            if path == "/verify-otp" {
+                body["otp"] = json!("000000");
+            }
             let problem = client.post(path, &body).expect_problem(400, "missing_field");
             let detail = problem["detail"].as_str().unwrap();
             assert!(detail.contains("mobileNumber") && detail.contains("email"), "{detail}");

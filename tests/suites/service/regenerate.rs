@@ -12,7 +12,7 @@ fn regenerate_makes_a_new_code_and_the_old_one_is_dead_at_once() {
     assert_ne!(old["otp"], new["otp"]);
     assert_ne!(old["otpId"], new["otpId"]);
     assert_eq!(new["expiresInSeconds"], 600);
-    client.verify(&number, old["otp"].as_str().unwrap()).expect_problem(401, "otp_mismatch");
+    client.verify(&number, old["otp"].as_str().unwrap()).expect_problem(422, "otp_mismatch");
     assert_eq!(client.resend(&number).expect(200)["otp"], new["otp"]);
     client.verify(&number, new["otp"].as_str().unwrap()).expect(200);
 }
@@ -34,7 +34,7 @@ fn regenerate_helps_after_a_used_and_after_a_locked_code() {
     client.verify(&number, used["otp"].as_str().unwrap()).expect(200);
     let locked = client.regenerate(&number).expect(201);
     let wrong = if locked["otp"] == "000000" { "000001" } else { "000000" };
-    client.verify(&number, wrong).expect_problem(401, "otp_mismatch");
+    client.verify(&number, wrong).expect_problem(422, "otp_mismatch");
     client.verify(&number, wrong).expect_problem(429, "attempts_exceeded");
     let fresh = client.regenerate(&number).expect(201);
     client.verify(&number, fresh["otp"].as_str().unwrap()).expect(200);
@@ -82,7 +82,7 @@ fn concurrent_regenerates_and_resends_leave_one_truth() {
         assert_eq!(made.len(), 19);
         // Four of the dead ones: the fifth wrong value would lock the code.
         for dead in &made[..4] {
-            client.verify(&number, dead).expect_problem(401, "otp_mismatch");
+            client.verify(&number, dead).expect_problem(422, "otp_mismatch");
         }
         client.verify(&number, &truth).expect(200);
     }

@@ -50,7 +50,7 @@ fn resend_of_a_locked_code_sends_to_regenerate() {
     let (client, number) = (service.client(), number());
     let made = client.generate(&number);
     let wrong = if made["otp"] == "000000" { "000001" } else { "000000" };
-    client.verify(&number, wrong).expect_problem(401, "otp_mismatch");
+    client.verify(&number, wrong).expect_problem(422, "otp_mismatch");
     let problem = client.resend(&number).expect_problem(410, "otp_locked");
     assert!(problem["detail"].as_str().unwrap().contains("/regenerate-otp"), "{problem}");
 }

@@ -30,7 +30,7 @@ fn no_code_is_in_clear_on_disk_or_in_the_log_and_no_number_or_key_in_the_log() {
             secrets.push(answer["otp"].as_str().unwrap().to_owned());
         }
         let guess = format!("98765{:05}", index * 7);
-        client.verify(&number, &guess).expect_problem(401, "otp_mismatch");
+        client.verify(&number, &guess).expect_problem(422, "otp_mismatch");
         client.verify(&number, &format!("{guess}1")).expect_problem(422, "invalid_otp");
         // Half of the codes live on, and so do their copies in the cache.
         if index % 2 == 0 {

@@ -57,7 +57,7 @@ fn without_a_cache_a_call_costs_a_load_and_a_commit_and_a_refusal_that_leaves_no
         otp = client.generate(&known)["otp"].as_str().unwrap().to_owned();
     });
     counted.of("resend", [1, 1, 2], || drop(client.resend(&known).expect(200)));
-    counted.of("a wrong check", [1, 1, 2], || drop(client.verify(&known, &other_than(&otp)).expect(401)));
+    counted.of("a wrong check", [1, 1, 2], || drop(client.verify(&known, &other_than(&otp)).expect(422)));
     counted.of("the right one", [1, 1, 2], || drop(client.verify(&known, &otp).expect(200)));
     counted.of("a used code, the first time", [1, 1, 2], || drop(client.verify(&known, &otp).expect(410)));
     counted.of("a used code after that", [1, 0, 1], || drop(client.verify(&known, &otp).expect(410)));
@@ -92,7 +92,7 @@ fn with_a_warm_cache_a_call_costs_one_statement() {
     counted.of("regenerate", [0, 1, 1], || {
         otp = client.regenerate(&known).expect(201)["otp"].as_str().unwrap().to_owned();
     });
-    counted.of("a wrong check", [0, 1, 1], || drop(client.verify(&known, &other_than(&otp)).expect(401)));
+    counted.of("a wrong check", [0, 1, 1], || drop(client.verify(&known, &other_than(&otp)).expect(422)));
     counted.of("the right one", [0, 1, 1], || drop(client.verify(&known, &otp).expect(200)));
     counted.of("a used code, the first time", [0, 1, 1], || drop(client.verify(&known, &otp).expect(410)));
     // What the cache says alone refuses nobody.

@@ -4,6 +4,8 @@
 //! expressions, a table tells that is made of the same metadata (`tests/number_table.rs`), one digit after the other. It
 //! knows only numbers that are plainly what they are. Whatever else there is, the library is asked.
 
+use super::kind::NumberType;
+
 /// Of each state: the next one after each of the ten digits, as numbers of two bytes, low byte first; and what it says.
 /// The first state leads nowhere, and in the last one all numbers begin.
 static STATES: &[u8] = include_bytes!("table.bin");
@@ -15,9 +17,9 @@ const STATE: usize = 21;
 const NATIONAL_NUMBER_BEGINS: u8 = 0x80;
 const KIND: u8 = 0x7f;
 
-/// Digits of the country calling code, if the digits of this number in E.164, without the plus, are those of one that can
-/// be a mobile. `None` if that is not known.
-pub(super) fn calling_code_digits(number: &[u8]) -> Option<usize> {
+/// Digits of the country calling code, and the kind, if the digits of this number in E.164, without the plus, are those of
+/// one that can be a mobile. `None` if that is not known.
+pub(super) fn look_up(number: &[u8]) -> Option<(usize, NumberType)> {
     let mut state = STATES.len() / STATE - 1;
     let mut calling_code = None;
     for (read, digit) in (1..).zip(number) {
@@ -31,7 +33,15 @@ pub(super) fn calling_code_digits(number: &[u8]) -> Option<usize> {
             calling_code = Some(read);
         }
     }
-    calling_code.filter(|_| says(state).is_some_and(|says| says & KIND != 0))
+    // As tests/number_table.rs numbers them.
+    let kind = match says(state)? & KIND {
+        1 => NumberType::Mobile,
+        2 => NumberType::FixedLineOrMobile,
+        3 => NumberType::Voip,
+        4 => NumberType::Personal,
+        _ => return None,
+    };
+    Some((calling_code?, kind))
 }
 
 fn says(state: usize) -> Option<u8> {
@@ -58,7 +68,7 @@ mod tests {
             ("1415555O123", None),
             ("", None),
         ] {
-            assert_eq!(calling_code_digits(number.as_bytes()), digits, "{number}");
+            assert_eq!(look_up(number.as_bytes()).map(|(digits, _)| digits), digits, "{number}");
         }
     }
 }

@@ -138,8 +138,8 @@ Try it:
   curl -d '{"mobileNumber":"+14155550123","otp":"the code"}' $url/verify-otp
 TRY
       [ ${#relay[@]} -eq 0 ] || [ -n "${RELAY_DELIVERY_FILE:-}" ] || cat <<TRY
-See what was delivered:
-  curl $relay_url/inbox
+See it arrive:
+  curl '$relay_url/inbox?to=+14155550123&wait=5'
 TRY
       printf '\nCtrl-C stops it.\n'
       return

@@ -58,6 +58,8 @@ pub(crate) struct Delivery {
     pub(crate) max_attempts: i64,
     /// Spares a provider that is away the messages, and the messages the wait.
     pub(crate) gates: Arc<Mutex<HashMap<String, Gate>>>,
+    /// Told when outcomes are written down: the inbox may have something new.
+    pub(crate) settled: Arc<Notify>,
 }
 
 /// Rounds that are under way: their events, and the claim that each has.
@@ -193,6 +195,7 @@ impl Delivery {
             complain(&error, "outcomes cannot be written down");
             sleep(IDLE).await;
         }
+        self.settled.notify_waiters();
     }
 
     /// One round through the providers of the code's channel, in their order.

@@ -12,6 +12,8 @@ use serde_json::json;
 pub(crate) enum Problem {
     /// 400: no batch of events.
     NoBatch,
+    /// 400: a query that cannot be read.
+    InvalidQuery,
     /// 401: not the token.
     Unauthorized,
     /// 403: for this machine only.
@@ -36,6 +38,12 @@ impl Problem {
                 "invalid_batch",
                 "Not a batch of events",
                 "Send a JSON array of CloudEvents as application/cloudevents-batch+json.",
+            ),
+            Self::InvalidQuery => (
+                StatusCode::BAD_REQUEST,
+                "invalid_query",
+                "The query cannot be read",
+                "The inbox takes to, a number or an address; limit, 0 to 10000 messages; and wait, 0 to 30 seconds.",
             ),
             Self::Unauthorized => (
                 StatusCode::UNAUTHORIZED,

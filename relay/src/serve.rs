@@ -93,6 +93,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         tasks.spawn(Arc::clone(&kafka).run(consumer, stop.clone()));
         Bus::Kafka(kafka)
     };
+    let settled = Arc::<Notify>::default();
     let delivery = Delivery {
         ledger: ledger.clone(),
         settings: Arc::clone(&settings),
@@ -101,6 +102,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
         work,
         max_attempts: arguments.max_attempts,
         gates: Arc::default(),
+        settled: Arc::clone(&settled),
     };
     tasks.spawn(delivery.run(stop.clone()));
     tasks.spawn(scrub::run(ledger.clone(), erased, stop.clone()));
@@ -116,6 +118,7 @@ pub(crate) async fn run(arguments: Serve) -> Result<()> {
     ));
     let face = Face {
         inbox: settings.provider_names().contains(INBOX),
+        settled,
         bus,
         ledger: ledger.clone(),
         metrics,

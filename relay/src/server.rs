@@ -18,7 +18,7 @@ use anyhow::Result;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{ConnectInfo, Path, Query, Request, State},
+    extract::{ConnectInfo, Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
@@ -35,7 +35,11 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+    time::{sleep_until, timeout},
+};
 
 /// Batches that are taken in at once. More are turned away, so that memory stays bounded: each may have
 /// a megabyte, and some more when it has been read.
@@ -49,6 +53,11 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(6);
 
 /// Most messages that the inbox shows at once.
 const MAX_INBOX: i64 = 10_000;
+
+/// How long the inbox is waited for at the most, and after how long it is looked at again in any case: another relay may
+/// have put something there.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What every answer says to a browser that somebody has made ask: to take it for nothing else than it
 /// says, to load nothing, and to show it in no frame. (OWASP ASVS 5.0, V3.4)
@@ -74,6 +83,8 @@ pub(crate) struct Face {
     pub(crate) production: bool,
     /// Whether the inbox is shown.
     pub(crate) inbox: bool,
+    /// Told when there may be something new in it.
+    pub(crate) settled: Arc<Notify>,
     pub(crate) intake: Arc<Semaphore>,
     pub(crate) stop: Stop,
 }
@@ -262,26 +273,53 @@ struct InboxQuery {
     to: Option<String>,
     #[serde(default = "some_messages")]
     limit: i64,
+    /// How many seconds to wait for a message if there is none.
+    #[serde(default)]
+    wait: f64,
 }
 
 fn some_messages() -> i64 {
     100
 }
 
-/// `GET /inbox`: what was delivered, newest first, for whoever tries this out.
+/// `GET /inbox`: what was delivered, newest first, for whoever tries this out. With `wait`, it is answered as soon as there
+/// is something, and at the latest after so many seconds.
 async fn show_inbox(
     State(face): State<Face>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    Query(query): Query<InboxQuery>,
+    query: Result<Query<InboxQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     if !face.inbox {
         return Err(Problem::NotFound);
     }
     face.callers.near(&headers, peer)?;
+    let Query(query) = query.map_err(|_| Problem::InvalidQuery)?;
+    if !(0.0..=MAX_WAIT.as_secs_f64()).contains(&query.wait) {
+        return Err(Problem::InvalidQuery);
+    }
+    let until = tokio::time::Instant::now() + Duration::from_secs_f64(query.wait);
+    loop {
+        // From here on, so that nothing comes between the look and the wait.
+        let settled = face.settled.notified();
+        let messages = inbox(&face, &query).await?;
+        let now = tokio::time::Instant::now();
+        if !messages.is_empty() || now >= until || face.stop.is_announced() {
+            return Ok(Json(messages).into_response());
+        }
+        tokio::select! {
+            () = settled => {}
+            () = face.stop.stopped() => {}
+            () = sleep_until(until.min(now + LOOK_AGAIN)) => {}
+        }
+    }
+}
+
+/// What the inbox has for a query.
+async fn inbox(face: &Face, query: &InboxQuery) -> Result<Vec<serde_json::Value>, Problem> {
     let limit = usize::try_from(query.limit.clamp(0, MAX_INBOX)).unwrap_or_default();
     // A + in a query means a space to some, and E.164 begins with one.
-    let to = query.to.map(|to| to.trim().trim_start_matches('+').to_owned());
+    let to = query.to.as_ref().map(|to| to.trim().trim_start_matches('+').to_owned());
     let read = if to.is_some() { MAX_INBOX } else { query.limit.clamp(0, MAX_INBOX) };
     let delivered = face.ledger.inbox(read).await.map_err(unavailable)?;
     let messages: Vec<_> = delivered
@@ -313,7 +351,7 @@ async fn show_inbox(
         })
         .take(limit)
         .collect();
-    Ok(Json(messages).into_response())
+    Ok(messages)
 }
 
 /// `GET /deliveries/{otpId}`: what became of a code, newest first.

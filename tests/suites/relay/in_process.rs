@@ -10,6 +10,8 @@ use otp_seal::{EventKeys, KeyRing};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -72,6 +74,49 @@ fn the_inbox_is_searched_by_recipient_and_cut_to_a_limit() {
     }
     assert_eq!(codes(&shown(&relay, &format!("/inbox?to={}", otps[3].to()))), [&otps[3].code]);
     assert!(shown(&relay, &format!("/inbox?to={}", &digits[..7])).is_empty(), "a part is none");
+}
+
+#[test]
+fn the_inbox_waits_for_a_message_as_long_as_it_is_asked_to() {
+    let relay = Relay::start();
+    let (otp, other) = (Otp::new(), Otp::new());
+    let path = format!("/inbox?to={}&wait=5", &otp.number[1..]);
+    std::thread::scope(|scope| {
+        // A slow machine may need more than one.
+        let waiting = scope
+            .spawn(|| (0..).map(|_| shown(&relay, &path)).find(|messages| !messages.is_empty()).unwrap());
+        // Another's message does not end it.
+        let (first, second) = (other.event(GENERATED), otp.event(GENERATED));
+        hand_over_one(&relay, &first);
+        ends_up(&relay, &first, "delivered");
+        assert!(!waiting.is_finished());
+        hand_over_one(&relay, &second);
+        assert_eq!(codes(&waiting.join().unwrap()), [&*otp.code]);
+    });
+    let begun = Instant::now();
+    assert_eq!(codes(&shown(&relay, &path)), [&*otp.code], "what is there is not waited for");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let begun = Instant::now();
+    assert!(shown(&relay, "/inbox?to=14155550199&wait=0.5").is_empty());
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+    for query in ["wait=31", "wait=-1", "wait=NaN", "wait=x", "limit=x", "to=1&to=2"] {
+        relay.client().get(&format!("/inbox?{query}")).expect_problem(400, "invalid_query");
+    }
+}
+
+#[test]
+fn one_who_waits_for_the_inbox_does_not_hold_up_the_end() {
+    let mut relay = Relay::start();
+    let mut connection = TcpStream::connect(relay.address()).unwrap();
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+    // The first one's answer shows that the relay has the connection.
+    connection.write_all(request("/healthz").as_bytes()).unwrap();
+    let mut answer = [0; 4096];
+    assert!(connection.read(&mut answer).unwrap() > 0);
+    connection.write_all(request("/inbox?to=14155550199&wait=30").as_bytes()).unwrap();
+    let begun = Instant::now();
+    assert_eq!(relay.terminate().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(25));
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub enum Mode {
 
 #[derive(Debug)]
 struct Shared {
-    upstream: String,
+    upstream: Mutex<String>,
     mode: watch::Sender<Mode>,
     open: AtomicUsize,
     taken: AtomicUsize,
@@ -82,6 +82,12 @@ enum Way {
     Up,
     /// To the client.
     Down,
+}
+
+impl Shared {
+    fn upstream(&self) -> String {
+        self.upstream.lock().expect("nobody panics while holding it").clone()
+    }
 }
 
 impl Mode {
@@ -103,7 +109,7 @@ impl Proxy {
     pub fn to(upstream: &str) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared {
-            upstream: upstream.to_owned(),
+            upstream: Mutex::new(upstream.to_owned()),
             mode: watch::channel(Mode::Pass).0,
             open: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
@@ -119,8 +125,13 @@ impl Proxy {
     }
 
     /// `host:port` of the server behind it.
-    pub fn upstream(&self) -> &str {
-        &self.shared.upstream
+    pub fn upstream(&self) -> String {
+        self.shared.upstream()
+    }
+
+    /// Leads new connections to another server. Those that are there stay where they are.
+    pub fn lead_to(&self, upstream: &str) {
+        upstream.clone_into(&mut self.shared.upstream.lock().expect("nobody panics while holding it"));
     }
 
     /// How many connections are open.
@@ -176,7 +187,7 @@ impl Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({} to {}, {:?})", self.address, self.shared.upstream, *self.shared.mode.borrow())
+        write!(f, "Proxy({} to {}, {:?})", self.address, self.upstream(), *self.shared.mode.borrow())
     }
 }
 
@@ -207,7 +218,7 @@ impl Counted {
         let mode = self.0.mode.subscribe();
         let mut ended = mode.clone();
         let carried = async {
-            let mut upstream = TcpStream::connect(&self.0.upstream).await?;
+            let mut upstream = TcpStream::connect(self.0.upstream()).await?;
             client.set_nodelay(true)?;
             upstream.set_nodelay(true)?;
             let (from_client, to_client) = client.split();

@@ -41,9 +41,9 @@ impl Cache {
     }
 
     /// Whether it can be asked; `None` where there is none.
-    pub(crate) async fn ping(&self) -> Option<Result<(), String>> {
+    pub(crate) async fn probe(&self) -> Option<Result<(), &'static str>> {
         let address = self.address.as_ref()?;
-        Some(redis::ping(address, DEADLINE).await)
+        Some(redis::probe(address, DEADLINE).await)
     }
 
     /// What stands behind it, for the operator.

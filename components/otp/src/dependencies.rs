@@ -16,14 +16,20 @@ pub(crate) struct Dependencies {
 pub(crate) struct Dependency {
     kind: &'static str,
     status: &'static str,
+    /// Why it is down, in words for an operator, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 const UP: &str = "up";
 const DOWN: &str = "down";
 
 impl Dependency {
-    pub(crate) fn new(kind: &'static str, up: bool) -> Self {
-        Self { kind, status: if up { UP } else { DOWN } }
+    pub(crate) fn new(kind: &'static str, state: Result<(), Option<&'static str>>) -> Self {
+        match state {
+            Ok(()) => Self { kind, status: UP, reason: None },
+            Err(reason) => Self { kind, status: DOWN, reason },
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -38,7 +38,20 @@ pub(crate) fn alive() -> Answer {
     Answer::json(StatusCode::OK, &Alive { status: "ok" })
 }
 
-/// `GET /readyz`: the configuration makes sense and every dependency can be asked.
+/// What of a database's reason can be shown to everybody: the whole of it may name a host or a user.
+fn why_not(reason: &str) -> Option<&'static str> {
+    // SQLSTATE 25006 read_only_sql_transaction, 53100 disk_full; SQLite's own words.
+    let has = |part: &str| reason.to_ascii_lowercase().contains(part);
+    if has("25006") || has("readonly") {
+        Some("it can be read, and not written")
+    } else if has("53100") || has("database or disk is full") || has("database-full") {
+        Some("its disk is full")
+    } else {
+        None
+    }
+}
+
+/// `GET /readyz`: the configuration makes sense and every dependency does what is asked of it.
 pub(crate) async fn ready(config: &Config) -> Result<Answer, ApiError> {
     let now = Environment.now();
     let fresh = |(at, answer): &(Timestamp, Answer)| {
@@ -50,13 +63,14 @@ pub(crate) async fn ready(config: &Config) -> Result<Answer, ApiError> {
     let store = Store::new(&config.database);
     let relay = async { Some(config.relay.as_ref()?.ping().await) };
     // At the same time, so that the slowest of them decides.
-    let (pinged, cache, relay) = futures::join!(store.ping(), config.cache.ping(), relay);
-    let cache = cache.map(|pinged| Dependency::new(config.cache.kind(), pinged.is_ok()));
-    let relay = relay.map(|pinged| Dependency::new("relay", pinged.is_ok()));
+    let (pinged, cache, relay) = futures::join!(store.ping(), config.cache.probe(), relay);
+    let cache = cache.map(|probed| Dependency::new(config.cache.kind(), probed.map_err(Some)));
+    let relay = relay.map(|pinged| Dependency::new("relay", pinged.map_err(|_| None)));
     // Without its cache the service is slower, without the relay events wait; both are still right.
     let degraded = [&cache, &relay].into_iter().flatten().any(|dependency| !dependency.is_up());
+    let database = pinged.as_ref().copied().map_err(|unavailable| why_not(&unavailable.0));
     let dependencies =
-        Dependencies { database: Dependency::new(config.database.kind(), pinged.is_ok()), cache, relay };
+        Dependencies { database: Dependency::new(config.database.kind(), database), cache, relay };
     let answer = match pinged {
         Ok(()) => {
             let ready = Ready {

@@ -67,7 +67,7 @@ impl Store {
         Self { aside: true, ..Self::new(place) }
     }
 
-    /// Whether the database can be asked.
+    /// Whether the database can be read and written.
     pub(crate) async fn ping(&self) -> Result<(), Unavailable> {
         self.with(async |database| database.run(statement::PING, []).await.map(drop)).await
     }

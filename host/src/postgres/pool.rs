@@ -265,6 +265,11 @@ impl Server {
         })
     }
 
+    /// Closes the connections that nobody uses now.
+    pub(super) fn close_free(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     fn close_idle(&self) {
         let mut last_cleared = self.last_cleared.lock().unwrap_or_else(PoisonError::into_inner);
         if last_cleared.elapsed() > IDLE_TIMEOUT / 10 {

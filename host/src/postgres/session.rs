@@ -40,6 +40,8 @@ struct Past {
     abandoned: Option<u64>,
     /// Something has been executed, and a transaction may be open: no other connection can take its place.
     executed: bool,
+    /// The server has said that it is ending, or that it is a replica by now: nothing more is to be had on it.
+    unfit: bool,
 }
 
 impl Session {
@@ -89,7 +91,7 @@ impl Session {
             }
             prepared => prepared,
         };
-        let statement = statement.map_err(|error| query_failed(&error))?;
+        let statement = statement.map_err(|error| self.failed(&error))?;
         let columns = values::columns(statement.columns())?;
         self.past().executed = true;
         match execute(client, &statement, parameters).await {
@@ -102,10 +104,20 @@ impl Session {
                 };
                 let columns = values::columns(statement.columns())?;
                 let rows = execute(client, &statement, parameters).await;
-                rows.map(|rows| (columns, rows)).map_err(|error| query_failed(&error))
+                rows.map(|rows| (columns, rows)).map_err(|error| self.failed(&error))
             }
-            Err(error) => Err(query_failed(&error)),
+            Err(error) => Err(self.failed(&error)),
         }
+    }
+
+    /// What went wrong. After a failover the connections that there are lead to a server that is of no use any more: this one
+    /// is closed when its guest gives it back, and those that are free are closed now.
+    fn failed(&self, error: &tokio_postgres::Error) -> Error {
+        if error.code().is_some_and(is_unfit) {
+            self.past().unfit = true;
+            self.server.close_free();
+        }
+        query_failed(error)
     }
 
     async fn reconnect(&self) -> Result<Arc<Client>, Error> {
@@ -128,12 +140,16 @@ impl Drop for Session {
         let Some(client) = self.client().take().and_then(Arc::into_inner) else {
             return;
         };
-        if self.past().abandoned.is_none() && !client.is_closed() {
+        let (abandoned, unfit) = {
+            let past = self.past();
+            (past.abandoned.is_some(), past.unfit)
+        };
+        if !abandoned && !unfit && !client.is_closed() {
             return;
         }
         let server = Arc::clone(&self.server);
         match Handle::try_current() {
-            Ok(runtime) if !client.is_closed() => {
+            Ok(runtime) if abandoned && !client.is_closed() => {
                 // It keeps its place in the pool meanwhile: the server must not have more of them than that.
                 runtime.spawn(async move {
                     server.cancel(client.cancel_token()).await;
@@ -168,6 +184,13 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
             error.code(),
             Some(&SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN | &SqlState::CANNOT_CONNECT_NOW)
         )
+}
+
+/// Whether the server says by this that it is of no use for now, and another one may be in its place: it became read-only
+/// (`read_only_sql_transaction`), or the SQLSTATE is of class 08 (connection exception) or 57P (operator intervention).
+fn is_unfit(state: &SqlState) -> bool {
+    *state == SqlState::READ_ONLY_SQL_TRANSACTION
+        || ["08", "57P"].iter().any(|class| state.code().starts_with(class))
 }
 
 /// Whether the server will not execute a statement as it was prepared.
@@ -238,7 +261,7 @@ impl Rows {
             self.running.ended();
         }
         Poll::Ready(row.map(|row| {
-            let row = row.map_err(|error| query_failed(&error))?;
+            let row = row.map_err(|error| self.running.session.failed(&error))?;
             values::row(&row).map_err(|error| failed(format!("{error:?}")))
         }))
     }

@@ -2,8 +2,8 @@
 //! own, also where the suites run on SQLite.
 
 use harness::{
-    Builder, Client, IN_TIME, Postgres, Response, Service, Sql, Store, at_once, eventually, migrations,
-    number, unused_address,
+    Builder, Client, IN_TIME, Postgres, Proxy, Response, Service, Sql, Store, at_once, eventually,
+    migrations, number, unused_address,
 };
 use serde_json::json;
 use std::{
@@ -433,4 +433,37 @@ fn a_database_of_before_the_baseline_is_named_and_left_alone() {
     service.client().get("/readyz").expect_problem(503, "unavailable");
     assert!(service.log().contains("before 0.1.0"), "{}", service.log());
     assert_eq!(database.tables(), ["steps"]);
+}
+
+#[test]
+fn after_a_failover_the_sessions_on_the_old_primary_are_given_up() {
+    let (old, new) = (Postgres::start(), Postgres::start());
+    // What a replica would have: the schema.
+    on(&new).start().client().generate(&number());
+    let proxy = Proxy::to(old.address());
+    let service = on(&old).variable("postgres_endpoint", &format!("postgres://{}", proxy.address())).start();
+    let client = service.client();
+    at_once(16, |_| client.generate(&number()));
+    let ready = client.get("/readyz").expect(200);
+    assert_eq!(ready["dependencies"]["database"], json!({ "kind": "postgres", "status": "up" }));
+
+    // It became a replica, and its connections stay.
+    let mut administrator = old.connect();
+    administrator.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").unwrap();
+    administrator.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let read_only =
+        json!({ "kind": "postgres", "status": "down", "reason": "it can be read, and not written" });
+    eventually("a service that is not ready", SOON, || {
+        let answer = client.get("/readyz");
+        answer.status == 503 && answer.json()["dependencies"]["database"] == read_only
+    });
+    client.try_generate(&number()).expect_problem(503, "unavailable");
+
+    // The name leads to the new primary by now.
+    proxy.lead_to(new.address());
+    let begun = Instant::now();
+    eventually("a code", SOON, || client.try_generate(&number()).status == 201);
+    println!("served {:?} after the new primary was there", begun.elapsed());
+    at_once(16, |_| drop(client.try_generate(&number()).expect(201)));
+    eventually("a service that is ready", SOON, || client.get("/readyz").status == 200);
 }

@@ -66,8 +66,8 @@ pub(super) enum Command {
     Uncount { keys: Vec<String>, shares: Vec<i64> },
     /// Keeps an account for `life` milliseconds, unless the same or a newer state of it is kept.
     Put { key: String, revision: Revision, account: Vec<u8>, life: i64 },
-    /// Nothing, to see whether it answers.
-    Ping,
+    /// Writes a key and removes it, to see whether it can be used.
+    Probe,
 }
 
 /// A script and the name that Redis knows it by once it has seen it.
@@ -79,6 +79,7 @@ struct Script {
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/look.lua")));
 static UNCOUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/uncount.lua")));
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/put.lua")));
+static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("redis/probe.lua")));
 
 impl Script {
     fn new(source: &'static str) -> Self {
@@ -135,7 +136,7 @@ impl Command {
                     [RedisParameter::Int64(revision.get()), account, RedisParameter::Int64(*life)];
                 PUT.run(connection, std::slice::from_ref(key), &arguments).await
             }
-            Self::Ping => connection.execute("PING", []).await,
+            Self::Probe => PROBE.run(connection, &["spin-otp:probe:{otp}".to_owned()], &[]).await,
         }
     }
 }
@@ -210,7 +211,14 @@ pub(super) async fn call(
     match exchange(address, limit, command).await {
         Ok(reply) => {
             BREAKER.with_borrow_mut(Breaker::succeeded);
-            Some(reply)
+            match reply {
+                Reply::Given(reply) => Some(reply),
+                // It is there, and has nothing for us.
+                Reply::Refused(reason) => {
+                    say_once(&reason);
+                    Some(Vec::new())
+                }
+            }
         }
         Err(reason) => {
             if BREAKER.with_borrow_mut(|breaker| breaker.failed(now())) {
@@ -221,14 +229,65 @@ pub(super) async fn call(
     }
 }
 
-/// Whether Redis answers at this moment, whatever the breaker thinks.
-pub(super) async fn ping(address: &Address, limit: Duration) -> Result<(), String> {
-    exchange(address, limit, &Command::Ping).await.map(drop)
+/// Whether Redis does at this moment what is asked of it, whatever the breaker thinks; if not, why.
+pub(super) async fn probe(address: &Address, limit: Duration) -> Result<(), &'static str> {
+    match exchange(address, limit, &Command::Probe).await {
+        Ok(Reply::Given(_)) => Ok(()),
+        Ok(Reply::Refused(reason)) | Err(reason) => Err(why(&reason)),
+    }
+}
+
+/// What Redis says to a command.
+enum Reply {
+    Given(Vec<RedisResult>),
+    /// It is there, and will not do it.
+    Refused(String),
+}
+
+/// By which word in its answer Redis says why it refuses, and what that means to an operator. An answer itself is not
+/// shown to everybody: it may name a host or a user.
+const REFUSALS: [(&str, &str); 12] = [
+    (
+        "OOM",
+        "it is out of memory and evicts nothing: raise maxmemory, or set maxmemory-policy to allkeys-lru",
+    ),
+    ("READONLY", "it is a read-only replica: name the primary in redis_endpoint"),
+    (
+        "NOPERM",
+        "its user may not do that: allow it EVAL, EVALSHA, GET, HMGET, HGET, HSET, SET, DEL, PEXPIRE and TIME",
+    ),
+    (
+        "ACL",
+        "its user may not do that: allow it EVAL, EVALSHA, GET, HMGET, HGET, HSET, SET, DEL, PEXPIRE and TIME",
+    ),
+    ("MOVED", "it is a node of a cluster: name a server without cluster mode in redis_endpoint"),
+    ("ASK", "it is a node of a cluster: name a server without cluster mode in redis_endpoint"),
+    ("CLUSTERDOWN", "it is a node of a cluster: name a server without cluster mode in redis_endpoint"),
+    ("MISCONF", "it cannot save to its disk, and so refuses to write"),
+    ("WRONGTYPE", "its keys are somebody else's: give the service a database of its own"),
+    ("NOAUTH", "it wants a password: set redis_password"),
+    ("WRONGPASS", "it does not know this user and password: see redis_username and redis_password"),
+    ("LOADING", "it is still loading its data"),
+];
+
+/// The refusal that an answer is, if it is one of those.
+fn refusal(answer: &str) -> Option<(&'static str, &'static str)> {
+    // A client has its own words for some of them: "ReadOnly", "An error was signalled by the server - Moved".
+    let answer = answer.to_ascii_uppercase();
+    // Of a command inside a script Redis says so in words, under the code ERR.
+    let answer = if answer.contains("CAN'T RUN THIS COMMAND") { "NOPERM" } else { &answer };
+    let mut words = answer.split(|c: char| !c.is_ascii_alphanumeric());
+    words.find_map(|word| REFUSALS.iter().find(|(known, _)| *known == word).copied())
+}
+
+/// For an operator: why Redis cannot be used.
+fn why(answer: &str) -> &'static str {
+    refusal(answer).map_or("it does not answer", |(_, meaning)| meaning)
 }
 
 /// Sends `command` on the connection there is, and if that fails at once, on a new one: Redis may have
 /// been restarted since. Done twice, a command does the same; only a count may be one too many then.
-async fn exchange(address: &Address, limit: Duration, command: &Command) -> Result<Vec<RedisResult>, String> {
+async fn exchange(address: &Address, limit: Duration, command: &Command) -> Result<Reply, String> {
     let used = RefCell::new(None);
     let attempt = async {
         let connection = connection(address).await?;
@@ -253,24 +312,19 @@ async fn exchange(address: &Address, limit: Duration, command: &Command) -> Resu
     }
 }
 
-/// Runs `command`. A refusal is an empty reply: Redis is there, and has nothing for us.
-async fn run(command: &Command, connection: &Connection) -> Result<Vec<RedisResult>, Error> {
-    command.run(connection).await.or_else(|error| {
-        if !refused(&error) {
-            return Err(error);
-        }
-        say_once(&error);
-        Ok(Vec::new())
-    })
+async fn run(command: &Command, connection: &Connection) -> Result<Reply, Error> {
+    match command.run(connection).await {
+        Ok(reply) => Ok(Reply::Given(reply)),
+        Err(error) if refused(&error) => Ok(Reply::Refused(said(&error))),
+        Err(error) => Err(error),
+    }
 }
 
-/// Whether Redis is well and will not do this: it is full, a replica, or lets this user do less. The
-/// connection is not to blame.
+/// Whether Redis is well and will not do this: it is full, a replica, or lets this user do less. The connection is not to
+/// blame, as it is for one who was not let in, or came too early.
 fn refused(error: &Error) -> bool {
     let Error::Other(reason) = error else { return false };
-    let reason = reason.to_ascii_uppercase();
-    let mut words = reason.split(|c: char| !c.is_ascii_alphanumeric());
-    words.any(|word| ["OOM", "READONLY", "NOPERM", "WRONGTYPE", "MISCONF"].contains(&word))
+    refusal(reason).is_some_and(|(word, _)| !["NOAUTH", "WRONGPASS", "LOADING"].contains(&word))
 }
 
 fn said(error: &Error) -> String {
@@ -281,12 +335,12 @@ fn said(error: &Error) -> String {
 }
 
 /// Tells the operator of a refusal, once an instance.
-fn say_once(error: &Error) {
+fn say_once(reason: &str) {
     thread_local! {
         static SAID: Cell<bool> = const { Cell::new(false) };
     }
     if !SAID.replace(true) {
-        away(&said(error));
+        away(reason);
     }
 }
 

@@ -81,6 +81,9 @@ REDIS_PASSWORD=$redis_password
 POSTGRES_PASSWORD=$postgres_password
 OTP_DATABASE_PASSWORD=$otp_database_password
 RELAY_DATABASE_PASSWORD=$relay_database_password
+# Countries that codes are sent to, such as US,CA, and how many in all, as requests/seconds. * and off are for trying it out.
+OTP_ALLOWED_COUNTRIES=*
+OTP_GLOBAL_RATE_LIMIT=off
 ENV
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) api_keys: Option<ApiKeys>,
     /// `cors_origins`: whose pages may call.
     pub(crate) cors_origins: Origins,
+    /// `require_otp_id`: whether a check has to say which code it is for.
+    pub(crate) require_otp_id: bool,
     /// `trusted_proxies`: who may say whose request it passes on.
     pub(crate) trusted_proxies: TrustedProxies,
     /// `otp_length`, `otp_ttl_seconds`, `max_verify_attempts`, `max_consecutive_failures`, `lock_seconds`,
@@ -100,6 +102,11 @@ pub(crate) enum Unusable {
     Unread(&'static str),
 }
 
+/// What the production profile lets one address and the API keys of one name ask for, as requests and seconds, unless it is
+/// said otherwise: far more than the sign-ups of a product, and far less than a machine can send.
+const CLIENT_LIMIT: Option<(u64, u64)> = Some((600, 60));
+const KEY_LIMIT: Option<(u64, u64)> = Some((6_000, 60));
+
 /// How long the variables may take to arrive: they may come from a provider across the network.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -156,12 +163,29 @@ impl Config {
             guarded: guard.is_some(),
             uniform: reader.uniform(reveal_otp).await,
         };
-        let client_limit = reader.meter("client_rate_limit").await;
-        let key_limit = reader.meter("key_rate_limit").await;
-        if key_limit.is_some() && api_keys.is_none() {
+        let production = profile == Profile::Production;
+        let require_otp_id = reader.read("require_otp_id", |value| unless_empty(value, switch)).await;
+        let require_otp_id = require_otp_id.flatten().unwrap_or(production);
+        let client_limit = reader.meter("client_rate_limit", CLIENT_LIMIT.filter(|_| production)).await;
+        let key_limit = reader.meter("key_rate_limit", KEY_LIMIT.filter(|_| production)).await;
+        if key_limit.is_some() && api_keys.is_none() && !production {
             reader.fault("key_rate_limit", "is set, but api_keys is empty");
         }
-        let global_limit = reader.meter("global_rate_limit").await;
+        if production {
+            reader
+                .is_said(
+                    "global_rate_limit",
+                    "requests/seconds that the bill can stand, or off for any number",
+                )
+                .await;
+            reader
+                .is_said(
+                    "allowed_countries",
+                    "the countries that codes are sent to, such as US,CA, or * for all",
+                )
+                .await;
+        }
+        let global_limit = reader.meter("global_rate_limit", None).await;
         let destinations = reader.destinations(profile).await;
         let default_region = reader.read("default_region", |code| unless_empty(code, str::parse)).await;
         let encryption_keys =
@@ -175,7 +199,7 @@ impl Config {
         let redis = reader.redis().await.map(Rc::new);
         let relay = reader.relay().await;
         let outbox_retention = reader.number("outbox_retention_seconds", retention).await;
-        if profile == Profile::Production {
+        if production {
             reader.fit_for_production(
                 encryption_keys.as_ref(),
                 index_key.as_ref(),
@@ -212,6 +236,7 @@ impl Config {
             profile,
             api_keys,
             cors_origins,
+            require_otp_id,
             trusted_proxies,
             client_limit,
             key_limit,
@@ -328,8 +353,23 @@ impl Reader {
         limit.await.flatten()
     }
 
-    async fn meter(&mut self, variable: &'static str) -> Option<MeterLimit> {
-        self.read(variable, |limit| unless_empty(limit, MeterLimit::from_str)).await.flatten()
+    /// A limit as `requests/seconds`, or `off` for none; where the variable is empty, the one that there is otherwise.
+    async fn meter(&mut self, variable: &'static str, otherwise: Option<(u64, u64)>) -> Option<MeterLimit> {
+        let limit = self.read(variable, |limit| match limit.trim() {
+            "" => Ok(otherwise.and_then(|(requests, seconds)| format!("{requests}/{seconds}").parse().ok())),
+            "off" => Ok(None),
+            limit => MeterLimit::from_str(limit).map(Some),
+        });
+        limit.await.flatten()
+    }
+
+    /// A variable that the production profile wants said, whatever it is: what it stands for is the operator's risk.
+    async fn is_said(&mut self, variable: &'static str, what: &str) {
+        let said =
+            self.read(variable, |value| Ok::<_, std::convert::Infallible>(!value.trim().is_empty())).await;
+        if said == Some(false) {
+            self.fault(variable, format!("must be set in the production profile: {what}"));
+        }
     }
 
     async fn destinations(&mut self, profile: Profile) -> Destinations {
@@ -338,7 +378,11 @@ impl Reader {
             Profile::Development { .. } => NumberTypes::ALL,
             Profile::Production => NumberTypes::mobiles(),
         });
-        let allowed = self.read("allowed_countries", |list| Destinations::default().allow(list)).await;
+        let allowed = self.read("allowed_countries", |list| match list.trim() {
+            "*" => Ok(Destinations::default()),
+            list => Destinations::default().allow(list),
+        });
+        let allowed = allowed.await;
         let allowed = allowed.unwrap_or_default();
         let destinations = self.read("blocked_prefixes", |list| allowed.block(list)).await;
         destinations.unwrap_or_default().of_types(types)

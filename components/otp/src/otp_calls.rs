@@ -75,6 +75,9 @@ pub(crate) async fn verify(call: Call<'_>) -> Result<Answer, ApiError> {
     };
     let recipient = recipient::of(&fields, config.default_region)?;
     let code = Code::parse(otp, config.policy.length)?;
+    if config.require_otp_id && otp_id.is_none() {
+        return Err(ApiError::MissingField("otpId"));
+    }
     // What is no id at all is the id of no code.
     let otp_id = otp_id.map(|id| OtpId::parse(id).unwrap_or_else(|| OtpId::from_stored(String::new())));
     let attempt = Attempt { code, otp_id };

@@ -210,7 +210,7 @@ mod tests {
             "51344O",
             "+513441",
             "513\u{b2}41",
-            "\0513441",
+            "\u{0}513441",
             &long,
         ] {
             assert!(Code::parse(text, CodeLength::default()).is_err(), "{text:?}");

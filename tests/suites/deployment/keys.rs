@@ -69,12 +69,15 @@ impl Keys {
     }
 }
 
+/// What is no secret, and for the operator to say.
+const SAID: [&str; 2] = ["OTP_ALLOWED_COUNTRIES", "OTP_GLOBAL_RATE_LIMIT"];
+
 #[test]
 fn keys_are_fresh_and_of_the_form_that_is_asked_for() {
     let (first, second) = (Keys::write(), Keys::write());
     for (name, value) in &first.environment {
         assert!(!value.is_empty(), "{name}");
-        assert_ne!(value, &second.environment[name], "{name}");
+        assert_eq!(value == &second.environment[name], SAID.contains(&name.as_str()), "{name}");
         // Compose would put something in for a $, and ends a value at a blank or a #.
         assert!(!value.contains(['$', ' ', '#', '"', '\'']), "{name}");
     }

@@ -39,6 +39,8 @@ fn in_production() -> Builder {
     with_origins()
         .variable("profile", "production")
         .variable("reveal_otp", "false")
+        .variable("allowed_countries", "*")
+        .variable("global_rate_limit", "off")
         .variable("encryption_keys", &format!("k1:{}", Base64::encode_string(&[7; 32])))
         .variable("index_key", &Base64::encode_string(&[8; 32]))
         .variable("event_keys", &format!("k1:{}", Base64::encode_string(&[9; 32])))

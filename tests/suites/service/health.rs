@@ -56,7 +56,9 @@ fn a_cache_that_answers_and_refuses_is_told_with_the_reason() {
     let mut administrator = |command: &str| {
         let mut words = command.split(' ');
         let mut command = redis::cmd(words.next().unwrap());
-        words.for_each(|word| drop(command.arg(word)));
+        for word in words {
+            command.arg(word);
+        }
         command.query::<redis::Value>(&mut connection).unwrap();
     };
     for (trouble, end, reason) in [

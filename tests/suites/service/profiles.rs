@@ -230,6 +230,8 @@ fn production() -> Vec<(&'static str, String)> {
         ("event_keys", format!("k1:{KEY}")),
         ("api_keys", api_key("shop", "send+verify+admin", API_KEY)),
         ("reveal_otp", "false".to_owned()),
+        ("allowed_countries", "*".to_owned()),
+        ("global_rate_limit", "off".to_owned()),
     ]
 }
 
@@ -258,8 +260,16 @@ fn complaint(service: &Service) -> String {
     details[0].clone()
 }
 
-const INSISTED_ON: [&str; 6] =
-    ["encryption_keys", "index_key", "event_keys", "api_keys", "reveal_otp", "otp_length"];
+const INSISTED_ON: [&str; 8] = [
+    "encryption_keys",
+    "index_key",
+    "event_keys",
+    "api_keys",
+    "reveal_otp",
+    "otp_length",
+    "allowed_countries",
+    "global_rate_limit",
+];
 
 #[test]
 fn production_names_all_that_it_lacks_at_once_and_serves_nothing() {
@@ -287,6 +297,8 @@ fn production_names_each_thing_that_it_lacks() {
         ("reveal_otp", "true".to_owned()),
         ("otp_length", "5".to_owned()),
         ("otp_length", "4".to_owned()),
+        ("allowed_countries", String::new()),
+        ("global_rate_limit", " ".to_owned()),
     ] {
         let mut variables = production();
         variables.retain(|(name, _)| *name != variable);
@@ -351,16 +363,26 @@ fn production_serves_everybody_who_has_a_key_from_wherever() {
         let problem = problem.expect_problem(422, "invalid_mobile_number");
         assert!(problem["detail"].as_str().unwrap().contains(kind), "{problem}");
     }
-    for (path, status) in [("/resend-otp", 200), ("/regenerate-otp", 201)] {
+    let [resent, regenerated] = [("/resend-otp", 200), ("/regenerate-otp", 201)].map(|(path, status)| {
         let given = ask(path, &[], &body).expect(status);
         assert!(given.get("otp").is_none(), "{given}");
-    }
+        given["otpId"].clone()
+    });
     // Only the delivery has the code.
     let keys = KeyRing::parse(&format!("k1:{KEY}")).unwrap();
     let otp = delivered(&service, &keys, &number);
-    let guess = |otp: &str| ask("/verify-otp", &[], &json!({ "mobileNumber": number, "otp": otp }));
-    guess(&other_than(&otp)).expect_problem(422, "otp_mismatch");
-    guess(&otp).expect(200);
+    let guess = |otp: &str, id: &serde_json::Value| {
+        ask("/verify-otp", &[], &json!({ "mobileNumber": number, "otp": otp, "otpId": id }))
+    };
+    // Whoever knows the number alone, or a code of before, uses up no attempt of this one.
+    for _ in 0..10 {
+        let problem = guess(&other_than(&otp), &json!(null)).expect_problem(400, "missing_field");
+        assert!(problem["detail"].as_str().unwrap().starts_with("otpId "), "{problem}");
+        guess(&other_than(&otp), &resent).expect_problem(404, "otp_not_found");
+    }
+    let problem = guess(&other_than(&otp), &regenerated).expect_problem(422, "otp_mismatch");
+    assert_eq!(problem["attemptsRemaining"], 4);
+    guess(&otp, &regenerated).expect(200);
     assert!(!service.log().contains("warning"), "{}", service.log());
 }
 
@@ -412,4 +434,48 @@ fn production_tells_browsers_to_come_by_https_only_and_development_does_not() {
     for (what, answer) in answers(&service.client()) {
         assert_eq!(answer.header(HSTS), "", "{what}");
     }
+}
+
+#[test]
+fn a_check_has_to_say_which_code_it_is_for_where_that_is_wanted() {
+    let number = number();
+    for (value, wanted) in [("true", true), ("false", false), ("", false)] {
+        let service = Service::builder().without_limits().variable("require_otp_id", value).start();
+        let client = service.client();
+        let made = client.generate(&number);
+        let otp = made["otp"].as_str().unwrap();
+        if wanted {
+            client.verify(&number, otp).expect_problem(400, "missing_field");
+            let body = json!({ "mobileNumber": number, "otp": otp, "otpId": made["otpId"] });
+            client.post("/verify-otp", &body).expect(200);
+        } else {
+            client.verify(&number, otp).expect(200);
+        }
+    }
+    // In production it may be left to the caller.
+    let relaxed = [&production()[..], &[("require_otp_id", "false".to_owned())]].concat();
+    let service = with(&relaxed).start();
+    let headers = [("authorization", bearer(API_KEY))];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let body = json!({ "mobileNumber": number, "otp": "000000" });
+    service.client().post_with("/verify-otp", &headers, &body).expect_problem(404, "otp_not_found");
+}
+
+#[test]
+fn production_bounds_what_one_address_and_one_name_of_keys_may_ask_for() {
+    let policy = |more: &[(&'static str, String)]| {
+        let service = with(&[&production()[..], more].concat()).variable("rate_limit_requests", "5").start();
+        let authorization = bearer(API_KEY);
+        let headers = [("authorization", authorization.as_str())];
+        let body = json!({ "mobileNumber": number() });
+        service.client().post_with("/generate-otp", &headers, &body).header("ratelimit-policy").to_owned()
+    };
+    let bounded = policy(&[]);
+    assert!(
+        bounded.contains("\"client\";q=600;w=60") && bounded.contains("\"key\";q=6000;w=60"),
+        "{bounded}"
+    );
+    let off = [("client_rate_limit", "off".to_owned()), ("key_rate_limit", "off".to_owned())];
+    let unbounded = policy(&off);
+    assert!(!unbounded.contains("client") && !unbounded.contains("key"), "{unbounded}");
 }

@@ -67,6 +67,13 @@ case "$HOST" in
       echo "HOST=spin, but there is no spin on the PATH. Install it (https://spinframework.dev), or use HOST=embedded." >&2
       exit 1
     }
+    # The component speaks WASI 0.3 as it became final.
+    version=$(spin --version 2>/dev/null | grep -Eo '[0-9]+\.[0-9]+' | head -n 1 || true)
+    if [ "$(printf '%s\n4.1\n' "${version:-0}" | sort -V | head -n 1)" != 4.1 ]; then
+      echo "The spin on the PATH is ${version:-of no version that it tells}, and 4.1 is the oldest that runs this. Update it" \
+        "(https://spinframework.dev), or use HOST=embedded." >&2
+      exit 1
+    fi
     serve=(spin up --listen "$LISTEN" --state-dir "$STATE_DIR")
     ;;
   *)

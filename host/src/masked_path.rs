@@ -8,7 +8,7 @@ pub(crate) fn masked(path: &str) -> String {
     // Characters that still belong to a %XX.
     let mut encoded = 0;
     let masked = path.chars().take(MAX_LENGTH).map(|c| {
-        let masked = c.is_ascii_digit() || encoded > 0;
+        let masked = c.is_numeric() || encoded > 0;
         encoded = if c == '%' { 2 } else { encoded - i32::from(encoded > 0) };
         if masked { '*' } else { c }
     });
@@ -23,6 +23,7 @@ mod tests {
     fn the_log_shows_no_number_of_a_path() {
         assert_eq!(masked("/users/+14155550123"), "/users/+***********");
         assert_eq!(masked("/users/+1-415-555-0123"), "/users/+*-***-***-****");
+        assert_eq!(masked("/users/+١٤١٥۵۵۵"), "/users/+*******");
         assert_eq!(masked("/users/%2B%31%34x/generate-otp"), "/users/%**%**%**x/generate-otp");
     }
 

@@ -321,11 +321,14 @@ impl Exchange {
         self.place.wait_anew();
         span.answered(response.status(), 500);
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
-        tracing::info!(
-            %method, path, status = response.status().as_u16(), ms = start.elapsed().as_micros() as f64 / 1e3, id,
-            trace_id = span.trace_id(),
-            "request"
-        );
+        let (status, ms) = (response.status().as_u16(), start.elapsed().as_micros() as f64 / 1e3);
+        let trace_id = span.trace_id();
+        // What the relay asks for now and then is no request of anybody's.
+        if path.starts_with(INTERNAL) && response.status().is_success() {
+            tracing::debug!(%method, path, status, ms, id, trace_id, "request");
+        } else {
+            tracing::info!(%method, path, status, ms, id, trace_id, "request");
+        }
         Ok(response)
     }
 
@@ -376,8 +379,8 @@ impl Exchange {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!("the component gave no answer: {error:#}");
-                let reason = "the component gave no answer; the host's log says why";
-                text(StatusCode::INTERNAL_SERVER_ERROR, reason)
+                let detail = "The component gave no answer. The host's log says why.";
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "no_answer", detail)
             }
         }))
     }
@@ -400,7 +403,12 @@ impl Server {
 
 /// What a refused request gets, and nothing after it: how the client would go on is anybody's guess.
 fn refused(Refusal { status, reason }: Refusal) -> Response<WasiBody> {
-    let mut response = text(status, reason);
+    let code = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "head_too_large",
+        StatusCode::REQUEST_TIMEOUT => "incomplete",
+        _ => "bad_request",
+    };
+    let mut response = problem(status, code, reason);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -423,15 +431,24 @@ fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Respon
     response
 }
 
+/// Where paths begin that are not for clients.
+const INTERNAL: &str = "/internal/";
+
 const BUSY: &str =
     "All places are taken by requests that wait for something. Send this one again in a moment.";
 
-/// A request that can be sent again: a problem document (RFC 9457), as clients of the application may expect it.
-fn unavailable(detail: &'static str) -> Response<WasiBody> {
+/// A problem document (RFC 9457), as clients of the application may expect it. No detail of the host's needs escaping.
+fn problem(status: StatusCode, code: &'static str, detail: &'static str) -> Response<WasiBody> {
+    let (number, title) = (status.as_u16(), status.canonical_reason().unwrap_or_default());
     let problem = format!(
-        r#"{{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"{detail}","code":"unavailable"}}"#
+        r#"{{"type":"about:blank","title":"{title}","status":{number},"detail":"{detail}","code":"{code}"}}"#
     );
-    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "application/problem+json", problem.into());
+    answer(status, "application/problem+json", problem.into())
+}
+
+/// A request that can be sent again.
+fn unavailable(detail: &'static str) -> Response<WasiBody> {
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

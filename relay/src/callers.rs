@@ -28,13 +28,18 @@ impl Callers {
         match &self.token {
             Some(_) if self.knows_token(headers) => Ok(()),
             Some(_) => Err(Problem::Unauthorized),
-            None => on_this_machine(headers, peer),
+            None => on_this_machine(headers, peer, false),
         }
     }
 
-    /// Whoever knows the token or is on this machine.
+    /// Whoever knows the token or is on this machine, for what changes nothing: a browser there may have come by another
+    /// page's link.
     pub(crate) fn near(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
-        if self.knows_token(headers) { Ok(()) } else { on_this_machine(headers, peer) }
+        if self.knows_token(headers) {
+            Ok(())
+        } else {
+            on_this_machine(headers, peer, follows_a_link(headers))
+        }
     }
 
     /// Takes the same time whatever is wrong with the token.
@@ -52,7 +57,7 @@ impl Callers {
 
 /// By its address, and by the name that it calls the relay: a page in a browser can have a name of its own
 /// lead to this machine, and a proxy passes on what comes from elsewhere.
-fn on_this_machine(headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
+fn on_this_machine(headers: &HeaderMap, peer: SocketAddr, by_a_link: bool) -> Result<(), Problem> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -61,9 +66,20 @@ fn on_this_machine(headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem>
     let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
     // A page of somebody else's, in a browser on this machine.
     let page = headers.contains_key(header::ORIGIN)
-        || headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin");
+        || (!by_a_link
+            && headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin"));
     let near = peer.ip().to_canonical().is_loopback() && is_loopback(name) && !forwarded && !page;
     if near { Ok(()) } else { Err(Problem::Forbidden) }
+}
+
+/// Whether a browser follows a link and shows where it leads in the place of the page with the link, which sees nothing of
+/// it (W3C Fetch Metadata, sections 2.1 and 2.2).
+fn follows_a_link(headers: &HeaderMap) -> bool {
+    let only = |name, value: &str| {
+        let mut fields = headers.get_all(name).iter();
+        fields.next().is_some_and(|field| field == value) && fields.next().is_none()
+    };
+    only("sec-fetch-mode", "navigate") && only("sec-fetch-dest", "document")
 }
 
 #[cfg(test)]
@@ -96,6 +112,23 @@ mod tests {
             assert!(matches!(callers.near(&headers(fields), peer(address)), Err(Problem::Forbidden)));
             assert!(callers.trusted(&headers(fields), peer(address)).is_err());
         }
+    }
+
+    #[test]
+    fn a_link_may_lead_to_what_can_be_read() {
+        let callers = Callers::new(None);
+        let link = |dest| {
+            headers(&[
+                ("host", "localhost:3100"),
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", dest),
+            ])
+        };
+        callers.near(&link("document"), peer("127.0.0.1:5")).unwrap();
+        assert!(callers.near(&link("iframe"), peer("127.0.0.1:5")).is_err());
+        assert!(callers.near(&link("document"), peer("10.0.0.1:5")).is_err());
+        assert!(callers.trusted(&link("document"), peer("127.0.0.1:5")).is_err());
     }
 
     #[test]

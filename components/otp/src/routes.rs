@@ -118,7 +118,8 @@ async fn route(request: Request, origin: &Origin) -> Result<Answer, ApiError> {
     let config = config::of_instance().await;
     let route = route.ok_or(ApiError::NotFound)?;
     if let Ok(config) = &config {
-        caller::near(config, &head.headers, head.uri.authority().map(|authority| authority.as_str()))?;
+        let authority = head.uri.authority().map(|authority| authority.as_str());
+        caller::near(config, &head.method, &head.headers, authority)?;
         if is_preflight(&head.method, &head.headers, config) {
             return Ok(Answer::preflight(route.allow()));
         }

@@ -59,13 +59,13 @@ pub enum InvalidApiKeys {
     /// Not a SHA-256.
     #[error(
         "entry {0} does not end in 64 hexadecimal digits, the SHA-256 of the key; make a key with: openssl \
-         rand -hex 32, and its hash with: printf %s \"$KEY\" | sha256sum"
+         rand -hex 32, and its hash with: printf %s \"$KEY\" | openssl dgst -sha256 -r"
     )]
     Hash(usize),
     /// The SHA-256 of nothing, or of a line end: the key was not set when it was hashed.
     #[error(
         "entry {0} has the hash of an empty key; set KEY to the key first, then hash it with: printf %s \
-         \"$KEY\" | sha256sum"
+         \"$KEY\" | openssl dgst -sha256 -r"
     )]
     EmptyKey(usize),
     /// One key in two entries, so that it would not be known whose it is.
@@ -285,7 +285,10 @@ mod tests {
             assert!(!text.contains(one) && !text.contains(two) && !text.contains("s3cret"), "{text}");
         }
         let hint = InvalidApiKeys::Hash(2).to_string();
-        assert!(hint.starts_with("entry 2 ") && hint.contains("printf %s \"$KEY\" | sha256sum"), "{hint}");
+        assert!(
+            hint.starts_with("entry 2 ") && hint.contains("printf %s \"$KEY\" | openssl dgst -sha256 -r"),
+            "{hint}"
+        );
     }
 
     #[test]

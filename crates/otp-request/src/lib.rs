@@ -44,5 +44,5 @@ pub use api_keys::{ApiKeys, Denied, InvalidApiKeys, Scope};
 pub use client_address::{ClientAddress, InvalidTrustedProxies, TrustedProxies, peer};
 pub use fields::{Fields, InvalidBody};
 pub use idempotency_key::{IdempotencyKey, InvalidIdempotencyKey};
-pub use site::{InvalidOrigins, Origins, Stranger, is_loopback_host, near};
+pub use site::{InvalidOrigins, Origins, Stranger, follows_a_link, is_loopback_host, near};
 pub use trace::{request_id, traceparent};

@@ -10,7 +10,7 @@
 //! * A proxy on this machine passes on what comes from elsewhere, and says so in one of many fields.
 
 use crate::{authority, client_address::peer, field_line};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use std::{net::IpAddr, str::FromStr};
 
 /// Origins of pages that may call, beside the service's own. None by default.
@@ -127,6 +127,18 @@ pub fn near(headers: &HeaderMap, host: Option<&str>, origins: &Origins) -> Resul
     // `same-site` is another port of this machine, where anything may run.
     let same = |site: &http::HeaderValue| site == "none" || site == "same-origin";
     if own && headers.get_all("sec-fetch-site").iter().all(same) { Ok(()) } else { Err(Stranger::CrossSite) }
+}
+
+/// Whether a browser follows a link to what it asks for, and shows it in the place of the page with the link (W3C Fetch
+/// Metadata, sections 2.1 and 2.2): that page sees nothing of it. Requests that change something are none of these.
+pub fn follows_a_link(method: &Method, headers: &HeaderMap) -> bool {
+    let only = |name, value: &str| {
+        field_line::single(headers, name).is_ok_and(|field| field == Some(value.as_bytes()))
+    };
+    matches!(*method, Method::GET | Method::HEAD)
+        && !headers.contains_key("origin")
+        && only("sec-fetch-mode", "navigate")
+        && only("sec-fetch-dest", "document")
 }
 
 /// Whether a host, a name or an address without a port, is this very machine: `localhost`, 127.0.0.0/8 or
@@ -292,6 +304,29 @@ mod tests {
             assert_eq!(ask(host, origin), Ok(()), "{host} {origin}");
         }
         assert_eq!(ask("localhost", "http://localhost:443"), Err(CrossSite));
+    }
+
+    #[test]
+    fn a_link_is_followed_by_a_browser_that_shows_where_it_leads() {
+        let link = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        let follows = |method, fields: &[(&str, &str)]| follows_a_link(&method, &sent::lines(fields));
+        assert!(follows(Method::GET, &link) && follows(Method::HEAD, &link));
+        // A form may be sent like this, too.
+        assert!(!follows(Method::POST, &link) && !follows(Method::DELETE, &link));
+        assert!(!follows(Method::GET, &[&link[..], &[("origin", "https://evil.example")]].concat()));
+        for (field, value) in
+            [("sec-fetch-dest", "iframe"), ("sec-fetch-dest", "script"), ("sec-fetch-mode", "no-cors")]
+        {
+            let mut other = link;
+            other.iter_mut().filter(|(name, _)| *name == field).for_each(|line| line.1 = value);
+            assert!(!follows(Method::GET, &other), "{field}: {value}");
+            assert!(!follows(Method::GET, &[&link[..], &[(field, value)]].concat()), "twice");
+        }
+        assert!(!follows(Method::GET, &[]));
     }
 
     #[test]

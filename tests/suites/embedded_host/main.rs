@@ -173,7 +173,11 @@ fn the_hosts_own_answers_are_not_kept_or_guessed_at() {
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let fields: Vec<_> = head.lines().collect();
         for field in [
-            "content-type: text/plain; charset=utf-8",
+            if request.starts_with("GET") {
+                "content-type: text/plain; charset=utf-8"
+            } else {
+                "content-type: application/problem+json"
+            },
             "x-content-type-options: nosniff",
             "cache-control: no-store",
             "connection: close",

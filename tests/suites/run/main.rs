@@ -192,3 +192,18 @@ fn what_is_wrong_with_the_configuration_is_said_at_the_start() {
     let run = Run::start(&[("SPIN_VARIABLE_OTP_LENGTH", "3")]);
     assert!(run.log().contains("otp_length"), "{}", run.log());
 }
+
+#[test]
+fn a_spin_that_is_too_old_is_named_with_the_way_out() {
+    for (version, shown) in
+        [("spin 3.6.3 (abc 2026-01-01)", "is 3.6"), ("spin 4.0.0", "is 4.0"), ("", "of no version")]
+    {
+        let mut command = Command::new(repository().join("scripts/run.sh"));
+        // A function of the shell stands before what is on the PATH.
+        command.env("HOST", "spin").env("BASH_FUNC_spin%%", format!("() {{ echo '{version}'; }}"));
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(shown) && said.contains("4.1") && said.contains("HOST=embedded"), "{said}");
+    }
+}

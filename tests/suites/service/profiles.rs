@@ -172,6 +172,26 @@ fn in_development_a_page_of_another_site_is_refused() {
 }
 
 #[test]
+fn in_development_a_link_of_another_page_leads_to_what_can_be_read() {
+    let service = Service::builder().without_limits().start();
+    let host = format!("host: localhost:{}", port(&service));
+    let link = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate", "sec-fetch-dest: document"];
+    let ask = |line: &str, fields: &[&str]| {
+        let head = [&[line, host.as_str()], fields].concat().join("\n");
+        service.client().raw(&head, "")
+    };
+    for path in ["/openapi.json", "/readyz"] {
+        ask(&format!("GET {path} HTTP/1.1"), &link).expect(200);
+        // A page may not load it as a part of itself.
+        let part = [link[0], link[1], "sec-fetch-dest: iframe"];
+        ask(&format!("GET {path} HTTP/1.1"), &part).expect_problem(403, "forbidden");
+    }
+    // A form is sent like a link is followed.
+    ask("POST /generate-otp HTTP/1.1", &link).expect_problem(403, "forbidden");
+    ask("DELETE /users/+14155550123 HTTP/1.1", &link).expect_problem(403, "forbidden");
+}
+
+#[test]
 fn in_development_what_a_proxy_passes_on_is_refused() {
     let service = Service::builder().without_limits().start();
     for field in FORWARDED {

@@ -5,6 +5,7 @@ use crate::{
     caller::Idempotency,
     code::Code,
     kept_answer::KeptAnswer,
+    meter::Meter,
     otp_id::OtpId,
     policy::Policy,
     random::Random,
@@ -75,10 +76,34 @@ pub struct Decision {
     pub answer: Result<Answer, Refusal>,
     /// What is put on record with it, if anything is.
     pub record: Option<Record>,
-    /// Whether the request counts on its caller's meters.
-    pub charged: bool,
+    /// On which of its caller's meters the request counts.
+    pub charged: Charge,
     /// What the pumping guard counts.
     pub counts: Option<Counts>,
+}
+
+/// What a request counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// Nothing: a limit refused it, or it is told again what was told before.
+    Nothing,
+    /// A look at whether a recipient has a code: on the limits of address and key, or they would not bound who goes through
+    /// numbers.
+    LookUp,
+    /// What it was asked for.
+    Whole,
+}
+
+impl Charge {
+    /// Those of a caller's meters that it counts on, and the others.
+    pub(crate) fn split(self, meters: &[Meter]) -> (&[Meter], &[Meter]) {
+        let of_the_caller = meters.iter().position(Meter::counts_sends).unwrap_or(meters.len());
+        meters.split_at(match self {
+            Self::Nothing => 0,
+            Self::LookUp => of_the_caller,
+            Self::Whole => meters.len(),
+        })
+    }
 }
 
 /// What is put on record: all of it or nothing.
@@ -201,7 +226,7 @@ pub struct Verified {
 impl Decision {
     /// Refused, with nothing on record.
     pub(crate) fn refused(refusal: Refusal) -> Self {
-        Self { answer: Err(refusal), record: None, charged: false, counts: None }
+        Self { answer: Err(refusal), record: None, charged: Charge::Nothing, counts: None }
     }
 
     /// Whether it is put on record only if the account still is what the decision went by. Any other has to go by what

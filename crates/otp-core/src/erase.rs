@@ -1,6 +1,6 @@
 //! Erasing a recipient.
 
-use crate::decision::{Answer, Case, Change, Decision, EventKind, OtpEvent, Record};
+use crate::decision::{Answer, Case, Change, Charge, Decision, EventKind, OtpEvent, Record};
 use crate::revision::Revision;
 
 /// Longer than a request can be under way, in milliseconds, clocks of different hosts included.
@@ -24,6 +24,6 @@ impl Case<'_> {
             event: OtpEvent { sequence, ..self.event(EventKind::Erased, None, None) },
             kept: None,
         };
-        Decision { answer: Ok(Answer::Erased), record: Some(record), charged: false, counts: None }
+        Decision { answer: Ok(Answer::Erased), record: Some(record), charged: Charge::Nothing, counts: None }
     }
 }

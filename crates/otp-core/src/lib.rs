@@ -41,7 +41,7 @@ pub use account::{Account, AccountCode, Owner};
 pub use caller::{Caller, Idempotency};
 pub use code::{Code, CodeLength, InvalidCode};
 pub use decision::{
-    Answer, Case, Change, Counts, Decision, Draft, EventKind, IssuedCode, OtpEvent, Record, Verified,
+    Answer, Case, Change, Charge, Counts, Decision, Draft, EventKind, IssuedCode, OtpEvent, Record, Verified,
 };
 pub use destinations::{Destinations, InvalidPrefix, NotServed};
 pub use email::{EmailAddress, InvalidEmail};

@@ -47,6 +47,11 @@ pub struct Full {
 }
 
 impl Meter {
+    /// Whether it counts what is sent, to whomever, and not what its caller asks for. Such a one comes last.
+    pub(crate) fn counts_sends(&self) -> bool {
+        self.name == "global"
+    }
+
     /// What is said of it if it lets nobody in at `now`, where it is empty at `empty_at` (microseconds since the Unix
     /// epoch).
     pub fn full(&self, empty_at: i64, now: Timestamp) -> Option<Quota> {

@@ -3,7 +3,7 @@
 use crate::{
     account::{Account, AccountCode, seconds_between},
     code::Code,
-    decision::{Answer, Case, Change, Counts, Decision, EventKind, IssuedCode, Record},
+    decision::{Answer, Case, Change, Charge, Counts, Decision, EventKind, IssuedCode, Record},
     kept_answer::KeptAnswer,
     refusal::Refusal,
     send_limit::{Quota, SendLimit},
@@ -61,7 +61,12 @@ impl Case<'_> {
             kept: self.answer_to_keep(Some(&of)),
             account: Change::To(Box::new(account)),
         };
-        Decision { answer: Ok(answer), record: Some(record), charged: true, counts: Some(Counts::Sent) }
+        Decision {
+            answer: Ok(answer),
+            record: Some(record),
+            charged: Charge::Whole,
+            counts: Some(Counts::Sent),
+        }
     }
 
     /// A code is not sent, for the recipient's sake.
@@ -76,7 +81,7 @@ impl Case<'_> {
             return Decision {
                 answer: Ok(Answer::Accepted),
                 record: Some(record),
-                charged: true,
+                charged: Charge::Whole,
                 counts: Some(Counts::Sent),
             };
         }
@@ -91,7 +96,10 @@ impl Case<'_> {
                 })),
                 kept: None,
             });
-        Decision { record, ..Decision::refused(refusal) }
+        let looked_up =
+            matches!(refusal, Refusal::NotFound | Refusal::Expired | Refusal::Used | Refusal::Locked);
+        let charged = if looked_up { Charge::LookUp } else { Charge::Nothing };
+        Decision { record, charged, ..Decision::refused(refusal) }
     }
 
     /// A moment that lies further ahead than a window was written by a wrong clock.
@@ -136,6 +144,6 @@ impl Case<'_> {
             }
             _ => Answer::Accepted,
         };
-        Decision { answer: Ok(answer), record: None, charged: false, counts: None }
+        Decision { answer: Ok(answer), record: None, charged: Charge::Nothing, counts: None }
     }
 }

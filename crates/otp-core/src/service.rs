@@ -3,7 +3,7 @@
 use crate::{
     account::{Account, Owner},
     caller::Caller,
-    decision::{Answer, Case, Change, Counts, Decision, Draft},
+    decision::{Answer, Case, Change, Charge, Counts, Decision, Draft},
     meter::Meter,
     policy::Policy,
     ports::{Cache, Clock, Commit, Committed, Database, Loaded, Metered, Random, Request},
@@ -107,10 +107,11 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
         let counted = matches!(metered, Metered::Counted);
         let (outcome, charged) = match self.settle(&request, sends, cached, metered, decide).await {
             Ok(decision) => (Outcome { answer: decision.answer, counts: decision.counts }, decision.charged),
-            Err(refusal) => (Outcome { answer: Err(refusal), counts: None }, false),
+            Err(refusal) => (Outcome { answer: Err(refusal), counts: None }, Charge::Nothing),
         };
-        if counted && !charged {
-            self.cache.uncount(&caller.meters);
+        if counted {
+            let (_, not_charged) = charged.split(&caller.meters);
+            self.cache.uncount(not_charged);
         }
         outcome
     }
@@ -181,7 +182,7 @@ impl<D: Database, C: Cache, E: Clock + Random> OtpService<'_, D, C, E> {
             let commit = Commit {
                 expected: loaded.account.as_ref().map(|account| account.revision),
                 record: decision.record.as_ref(),
-                meters: if decision.charged { request.meters } else { &[] },
+                meters: decision.charged.split(request.meters).0,
                 tell: std::mem::take(&mut blindly),
             };
             if (commit.record.is_some() || !commit.meters.is_empty())

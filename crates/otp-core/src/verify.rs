@@ -3,7 +3,7 @@
 use crate::{
     account::{Account, AccountCode},
     code::Code,
-    decision::{Answer, Case, Change, Counts, Decision, EventKind, Record, Verified},
+    decision::{Answer, Case, Change, Charge, Counts, Decision, EventKind, Record, Verified},
     otp_id::OtpId,
     refusal::Refusal,
 };
@@ -38,7 +38,7 @@ impl Case<'_> {
                 },
             ),
         };
-        Decision { charged: true, ..decision }
+        Decision { charged: Charge::Whole, ..decision }
     }
 
     /// Whether it is the code, compared in constant time. Of an unknown recipient as well: it takes as long.
@@ -85,7 +85,7 @@ impl Case<'_> {
         Decision {
             answer: Ok(Answer::Verified(answer)),
             record: Some(record),
-            charged: true,
+            charged: Charge::Whole,
             counts: Some(Counts::Verified),
         }
     }

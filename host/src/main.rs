@@ -17,6 +17,7 @@ mod outbound_http;
 mod postgres;
 mod redis;
 mod request_body;
+mod request_id;
 mod server;
 mod shutdown;
 mod sqlite;

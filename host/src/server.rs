@@ -7,6 +7,7 @@ use crate::{
     headers,
     masked_path::masked,
     request_body::RequestBody,
+    request_id::loggable,
     shutdown::Shutdown,
     telemetry::Span,
     waiting::{Place, Waiting},
@@ -321,6 +322,7 @@ impl Exchange {
         self.place.wait_anew();
         span.answered(response.status(), 500);
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
+        let id = loggable(id);
         let (status, ms) = (response.status().as_u16(), start.elapsed().as_micros() as f64 / 1e3);
         let trace_id = span.trace_id();
         // What the relay asks for now and then is no request of anybody's.

@@ -10,8 +10,8 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     ffi::c_int,
-    fs::Metadata,
-    os::unix::fs::MetadataExt,
+    fs::{Metadata, OpenOptions},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -121,6 +121,8 @@ impl Connection {
     }
 
     fn try_open(path: &Path, settings: &Settings) -> rusqlite::Result<Self> {
+        // For its owner alone; SQLite gives its log the same rights. One that is there keeps those that it has.
+        let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let sqlite = rusqlite::Connection::open(path)?;
         sqlite.set_prepared_statement_cache_capacity(PREPARED);
         let effect = Arc::new(Mutex::new(Effect::None));

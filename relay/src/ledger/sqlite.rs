@@ -22,6 +22,8 @@ use sqlx::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -58,6 +60,8 @@ impl Sqlite {
         let file = folder.join(FILE);
         let say = || format!("cannot open the ledger {}", file.display());
         std::fs::create_dir_all(folder).with_context(say)?;
+        // For its owner alone; SQLite gives its log the same rights. One that is there keeps those that it has.
+        let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
         // Whoever hears "accepted" forgets the event, so what is written here has to stay written, also
         // when the power goes.
         let options = SqliteConnectOptions::new()

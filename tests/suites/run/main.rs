@@ -207,3 +207,24 @@ fn a_spin_that_is_too_old_is_named_with_the_way_out() {
         assert!(said.contains(shown) && said.contains("4.1") && said.contains("HOST=embedded"), "{said}");
     }
 }
+
+#[test]
+fn what_is_kept_is_for_its_owner_alone() {
+    let run = Run::start(&[]);
+    run.service.generate("+14155550123");
+    eventually("the delivery", SOON, || run.relay.get("/inbox").expect(200) != serde_json::json!([]));
+    let mut databases = Vec::new();
+    for folder in ["state", "state/relay"].map(|folder| run.folder.path().join(folder)) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.contains(".db") {
+                let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+                assert_eq!(mode & 0o777, 0o600, "{name}");
+                databases.push(name);
+            }
+        }
+    }
+    for name in ["sqlite_db.db", "sqlite_db.db-wal", "ledger.db", "ledger.db-wal"] {
+        assert!(databases.iter().any(|database| database == name), "{name} in {databases:?}");
+    }
+}

@@ -144,7 +144,7 @@ impl Answer {
 
     /// A code that was right.
     pub(crate) fn verified(recipient: &Recipient, verified: &Verified) -> Self {
-        Self::json(
+        let answer = Self::json(
             StatusCode::OK,
             &VerifiedBody {
                 named: recipient.into(),
@@ -153,7 +153,8 @@ impl Answer {
                 verified_at: verified.verified_at.to_string(),
                 channel: verified.channel.as_str(),
             },
-        )
+        );
+        if verified.replayed { answer.with("idempotent-replayed", "true") } else { answer }
     }
 
     /// The description of this interface.

@@ -4,7 +4,7 @@ use crate::{
     config::{Config, Profile},
     error::ApiError,
 };
-use otp_core::{Delivery, Idempotency, Meter, MeterLimit, Recipient};
+use otp_core::{Attempt, Delivery, Idempotency, Meter, MeterLimit, Recipient};
 use otp_request::{ClientAddress, IdempotencyKey, Scope, Stranger, follows_a_link};
 use spin_sdk::http::{HeaderMap, Method};
 
@@ -66,7 +66,7 @@ impl KnownCaller {
             Some(keys) => keys.authorise(headers, scope)?.to_owned(),
             None => DEFAULT_APPLICATION.to_owned(),
         };
-        let key = if asks == Asks::NewCode { IdempotencyKey::of(headers)? } else { None };
+        let key = if asks == Asks::Erasure { None } else { IdempotencyKey::of(headers)? };
         let meters = meters(&application, headers, asks, config);
         Ok(Self { application, meters, key })
     }
@@ -81,6 +81,20 @@ impl KnownCaller {
     ) -> otp_core::Caller {
         let idempotency = self.key.as_ref().map(|key| {
             Idempotency::new(&config.index_key, [&self.application, route, key.as_str()], recipient, delivery)
+        });
+        otp_core::Caller { idempotency, ..self.plain() }
+    }
+
+    /// Itself as the domain sees it, having a code checked.
+    pub(crate) fn checking(
+        self,
+        config: &Config,
+        recipient: &Recipient,
+        attempt: &Attempt,
+    ) -> otp_core::Caller {
+        let idempotency = self.key.as_ref().map(|key| {
+            let named = [&self.application, "verify-otp", key.as_str()];
+            Idempotency::of_check(&config.index_key, named, recipient, attempt)
         });
         otp_core::Caller { idempotency, ..self.plain() }
     }

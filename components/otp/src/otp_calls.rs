@@ -43,8 +43,9 @@ pub(crate) async fn generate(call: Call<'_>) -> Result<Answer, ApiError> {
 /// `POST /resend-otp`
 pub(crate) async fn resend(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
-    let caller = KnownCaller::of(headers, Asks::SameCode, config)?.plain();
+    let caller = KnownCaller::of(headers, Asks::SameCode, config)?;
     let recipient = served(config, &request::fields(body).await?.only(RECIPIENT)?)?;
+    let caller = caller.asking(config, "resend-otp", &recipient, None);
     let issued = on_record(config, origin, &recipient, &caller, async |service| {
         service.resend(&recipient, &caller).await
     });
@@ -66,7 +67,7 @@ pub(crate) async fn regenerate(call: Call<'_>) -> Result<Answer, ApiError> {
 /// `POST /verify-otp`
 pub(crate) async fn verify(call: Call<'_>) -> Result<Answer, ApiError> {
     let Call { config, headers, origin, body } = call;
-    let caller = KnownCaller::of(headers, Asks::Check, config)?.plain();
+    let caller = KnownCaller::of(headers, Asks::Check, config)?;
     let fields = request::fields(body).await?.only(&["mobileNumber", "email", "otp", "otpId"])?;
     let named = fields.optional("mobileNumber")?.or(fields.optional("email")?);
     let (otp, otp_id) = match named {
@@ -81,6 +82,7 @@ pub(crate) async fn verify(call: Call<'_>) -> Result<Answer, ApiError> {
     // What is no id at all is the id of no code.
     let otp_id = otp_id.map(|id| OtpId::parse(id).unwrap_or_else(|| OtpId::from_stored(String::new())));
     let attempt = Attempt { code, otp_id };
+    let caller = caller.checking(config, &recipient, &attempt);
     let verified = on_record(config, origin, &recipient, &caller, async |service| {
         service.verify(&recipient, &attempt, &caller).await
     });

@@ -2,7 +2,9 @@
 
 use crate::{
     meter::Meter,
+    otp_id::OtpId,
     recipient::{Delivery, Recipient},
+    verify::Attempt,
 };
 use otp_seal::{Fingerprint, IndexKey};
 
@@ -44,6 +46,20 @@ impl Idempotency {
         Self {
             id: index.fingerprint("idempotency key", &[application, route, key]),
             request: index.fingerprint("request", &[recipient.as_str(), channel, email]),
+        }
+    }
+
+    /// For `key`, sent by `application` to `route` to have a code checked.
+    pub fn of_check(
+        index: &IndexKey,
+        [application, route, key]: [&str; 3],
+        recipient: &Recipient,
+        attempt: &Attempt,
+    ) -> Self {
+        let otp_id = attempt.otp_id.as_ref().map_or("", OtpId::as_str);
+        Self {
+            id: index.fingerprint("idempotency key", &[application, route, key]),
+            request: index.fingerprint("check", &[recipient.as_str(), attempt.code.expose(), otp_id]),
         }
     }
 }

@@ -221,6 +221,8 @@ pub struct Verified {
     pub channel: Channel,
     /// When it was used up.
     pub verified_at: Timestamp,
+    /// Whether this is told again to a retry.
+    pub replayed: bool,
 }
 
 impl Decision {

@@ -3,7 +3,7 @@
 use crate::{
     account::{Account, AccountCode},
     code::Code,
-    decision::{Case, Decision, EventKind},
+    decision::{Answer, Case, Decision, EventKind},
     refusal::Refusal,
 };
 
@@ -11,7 +11,11 @@ impl Case<'_> {
     /// Gives the same code again while it lives. Its life does not get longer. It goes where the last one went, or to the
     /// recipient itself, if that was an address which was not confirmed.
     pub fn resend(&self) -> Decision {
-        if let Some(decision) = self.before_sending() {
+        if let Some(mut decision) = self.before_sending() {
+            // A retry hears how long the code lives from now on, as every resend does.
+            if let Ok(Answer::Issued(issued)) = &mut decision.answer {
+                issued.expires_in_seconds = self.now.seconds_until(issued.expires_at);
+            }
             return decision;
         }
         let spare = self.spare();

@@ -4,6 +4,7 @@ use crate::{
     account::{Account, AccountCode},
     code::Code,
     decision::{Answer, Case, Change, Charge, Counts, Decision, EventKind, Record, Verified},
+    kept_answer::KeptAnswer,
     otp_id::OtpId,
     refusal::Refusal,
 };
@@ -23,6 +24,10 @@ impl Case<'_> {
     /// Whatever a guess changes is written only if the account still is what the guess was compared with: of any number
     /// of right guesses at once one wins, and no more wrong ones are compared than allowed.
     pub fn verify(&self, attempt: &Attempt) -> Decision {
+        // A retry hears what was answered, whatever else is in the way by now.
+        if let Some(kept) = self.kept {
+            return self.verified_before(kept);
+        }
         if let Some(quota) = self.full {
             return Decision::refused(Refusal::RateLimited(quota));
         }
@@ -79,14 +84,43 @@ impl Case<'_> {
         if let Some(proved) = proved {
             account.prove(&proved, self.now);
         }
-        let answer = Verified { otp_id: code.otp_id.clone(), channel: code.channel, verified_at: self.now };
+        let answer = Verified {
+            otp_id: code.otp_id.clone(),
+            channel: code.channel,
+            verified_at: self.now,
+            replayed: false,
+        };
+        // Its moment is the one at which the code was used, at both ends.
+        let kept = self.idempotency.map(|idempotency| KeptAnswer {
+            request: idempotency.request.as_str().to_owned(),
+            code: Some((code.otp_id.clone(), code.channel, self.now, self.now)),
+        });
         let event = self.event(EventKind::Verified, None, Some(&code));
-        let record = Record { account: Change::To(Box::new(account)), event, kept: None };
+        let record = Record { account: Change::To(Box::new(account)), event, kept };
         Decision {
             answer: Ok(Answer::Verified(answer)),
             record: Some(record),
             charged: Charge::Whole,
             counts: Some(Counts::Verified),
+        }
+    }
+
+    /// The right code was told so before.
+    fn verified_before(&self, kept: &KeptAnswer) -> Decision {
+        let same = self.idempotency.is_some_and(|idempotency| idempotency.request.as_str() == kept.request);
+        match &kept.code {
+            Some((otp_id, channel, verified_at, _)) if same => Decision {
+                answer: Ok(Answer::Verified(Verified {
+                    otp_id: otp_id.clone(),
+                    channel: *channel,
+                    verified_at: *verified_at,
+                    replayed: true,
+                })),
+                record: None,
+                charged: Charge::Nothing,
+                counts: None,
+            },
+            _ => Decision::refused(Refusal::KeyReused),
         }
     }
 

@@ -80,10 +80,6 @@ impl Wire {
                     if style.0.is_multiple_of(2) { key } else { format!("\"{key}\"") },
                 )
             }
-            // A key means nothing to the other calls, not even a malformed one.
-            Request::Resend { .. } | Request::Verify { .. } if style.0 % 7 == 6 => {
-                wire.with("idempotency-key", "\"")
-            }
             _ => wire,
         }
     }
@@ -228,7 +224,7 @@ impl Stateless {
                 }
             }
         }
-        for path in [CALLS[0], CALLS[2]] {
+        for path in CALLS {
             let body = |extra: &[(&str, Value)]| body_with(base(path), extra);
             for key in ["", "\"", "\"a", "\"a\" b", "a b", "\"a\", \"b\"", "a;b", "\"\"", &"k".repeat(256)] {
                 let wire = post(path, body(&[])).with("idempotency-key", key);

@@ -194,28 +194,89 @@ fn a_key_is_its_callers_own_with_whichever_of_its_api_keys() {
 }
 
 #[test]
-fn resend_and_verify_pay_no_heed_to_it() {
+fn a_resend_that_is_repeated_is_counted_and_sent_once() {
+    let service =
+        Service::builder().variable("pumping_guard", "false").variable("rate_limit_requests", "3").start();
+    let (client, number) = (service.client(), number());
+    let made = client.generate(&number);
+    let resend = |key: &str, number: &str| {
+        client.post_with("/resend-otp", &[("idempotency-key", key)], &json!({ "mobileNumber": number }))
+    };
+    let first = resend("k", &number);
+    assert_eq!(
+        (first.expect(200)["otp"].clone(), first.header("idempotent-replayed")),
+        (made["otp"].clone(), "")
+    );
+    for again in [resend("k", &number), resend("\"k\"", &number), resend("k", &number)] {
+        let (mut given, mut expected) = (again.expect(200), first.expect(200));
+        assert_eq!(again.header("idempotent-replayed"), "true");
+        // This goes by.
+        let [left, before] = [&mut given, &mut expected]
+            .map(|body| body.as_object_mut().unwrap().remove("expiresInSeconds").unwrap().as_i64().unwrap());
+        assert!((before - 60..=before).contains(&left), "{left} after {before}");
+        assert_eq!(given, expected);
+    }
+    assert_eq!(outbox(&service).len(), 2, "it was sent once");
+    resend("k", &harness::number()).expect_problem(422, "idempotency_key_reused");
+    // A key is of one call.
+    is_new(&regenerate(&client, "k", &number));
+    // It counts once: of three there is none left now.
+    resend("l", &number).expect_problem(429, "rate_limited");
+    // What the code has become is told as on the other calls.
+    let again = resend("k", &number);
+    assert!(again.expect(200).get("otp").is_none());
+    resend("\"broken", &number).expect_problem(400, "invalid_idempotency_key");
+}
+
+#[test]
+fn a_right_check_that_is_repeated_hears_that_it_was_right() {
     let service = Service::builder().without_limits().start();
     let (client, number) = (service.client(), number());
     let made = client.generate(&number);
-    for key in ["k", "k", "\"broken", ""] {
-        let body = json!({ "mobileNumber": number });
-        let answer = client.post_with("/resend-otp", &[("idempotency-key", key)], &body);
-        assert_eq!(answer.expect(200)["otp"], made["otp"]);
-        assert_eq!(answer.header("idempotent-replayed"), "");
-    }
-    assert_eq!(outbox(&service).len(), 5, "each was sent");
     let otp = made["otp"].as_str().unwrap();
     let verify = |otp: &str, key: &str| {
         let body = json!({ "mobileNumber": number, "otp": otp });
         client.post_with("/verify-otp", &[("idempotency-key", key)], &body)
     };
+    // Each wrong one is a guess of its own.
     for left in [4, 3] {
-        let problem = verify(&other_than(otp), "v").expect_problem(422, "otp_mismatch");
+        let problem = verify(&other_than(otp), "w").expect_problem(422, "otp_mismatch");
         assert_eq!(problem["attemptsRemaining"], left);
     }
-    verify(otp, "\"broken").expect(200);
-    verify(otp, "v").expect_problem(410, "otp_used");
+    let first = verify(otp, "v");
+    assert_eq!(
+        (first.expect(200)["verified"].clone(), first.header("idempotent-replayed")),
+        (true.into(), "")
+    );
+    thread::sleep(Duration::from_millis(1_100));
+    for spelling in [otp.to_owned(), format!("{} {}", &otp[..3], &otp[3..])] {
+        let again = verify(&spelling, "v");
+        assert_eq!(again.expect(200), first.expect(200));
+        assert_eq!(again.header("idempotent-replayed"), "true");
+    }
+    // It is good once all the same.
+    verify(otp, "w").expect_problem(410, "otp_used");
+    client.verify(&number, otp).expect_problem(410, "otp_used");
+    verify(&other_than(otp), "v").expect_problem(422, "idempotency_key_reused");
+    verify(otp, "\"broken").expect_problem(400, "invalid_idempotency_key");
+    let verified =
+        |service: &Service| outbox(service).iter().filter(|event| event["type"] == "otp.verified.v1").count();
+    assert_eq!(verified(&service), 1);
+}
+
+#[test]
+fn of_the_same_right_check_many_times_at_once_all_hear_that_it_was_right() {
+    let service = Service::builder().without_limits().start();
+    let (client, number) = (service.client(), number());
+    let made = client.generate(&number);
+    let body = json!({ "mobileNumber": number, "otp": made["otp"] });
+    let answers = at_once(16, |_| client.post_with("/verify-otp", &[("idempotency-key", "v")], &body));
+    let first = answers[0].expect(200);
+    assert!(answers.iter().all(|answer| answer.expect(200) == first));
+    let replayed = answers.iter().filter(|answer| answer.header("idempotent-replayed") == "true").count();
+    assert_eq!(replayed, 15, "one of them did it");
+    let verified = outbox(&service).iter().filter(|event| event["type"] == "otp.verified.v1").count();
+    assert_eq!(verified, 1);
 }
 
 #[test]

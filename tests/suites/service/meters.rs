@@ -434,7 +434,8 @@ fn a_first_refusal_charges_nobody_who_asked_before() {
 #[test]
 fn guesses_at_numbers_count_alike_with_redis_and_without() {
     let redis = Redis::start();
-    let looks: [(&str, &dyn Fn(&Client) -> Response); 4] = [
+    type Look = dyn Fn(&Client) -> Response;
+    let looks: [(&str, &Look); 4] = [
         ("verify", &|client| client.verify(&number(), "000000")),
         ("resend", &|client| client.resend(&number())),
         ("regenerate", &|client| client.regenerate(&number())),

@@ -104,8 +104,8 @@ pub(crate) enum Unusable {
 
 /// What the production profile lets one address and the API keys of one name ask for, as requests and seconds, unless it is
 /// said otherwise: far more than the sign-ups of a product, and far less than a machine can send.
-const CLIENT_LIMIT: Option<(u64, u64)> = Some((600, 60));
-const KEY_LIMIT: Option<(u64, u64)> = Some((6_000, 60));
+const CLIENT_LIMIT: Option<(u64, u64)> = Some((3_000, 60));
+const KEY_LIMIT: Option<(u64, u64)> = Some((30_000, 60));
 
 /// How long the variables may take to arrive: they may come from a provider across the network.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -492,7 +492,7 @@ fn production_bounds_what_one_address_and_one_name_of_keys_may_ask_for() {
     };
     let bounded = policy(&[]);
     assert!(
-        bounded.contains("\"client\";q=600;w=60") && bounded.contains("\"key\";q=6000;w=60"),
+        bounded.contains("\"client\";q=3000;w=60") && bounded.contains("\"key\";q=30000;w=60"),
         "{bounded}"
     );
     let off = [("client_rate_limit", "off".to_owned()), ("key_rate_limit", "off".to_owned())];

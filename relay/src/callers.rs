@@ -32,8 +32,8 @@ impl Callers {
         }
     }
 
-    /// Whoever knows the token or is on this machine, for what changes nothing: a browser there may have come by another
-    /// page's link.
+    /// A caller that knows the token or is on this machine, for requests that change nothing: a browser there may have
+    /// followed another page's link.
     pub(crate) fn near(&self, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
         if self.knows_token(headers) {
             Ok(())

@@ -265,7 +265,7 @@ impl Server {
         })
     }
 
-    /// Closes the connections that nobody uses now.
+    /// Closes the connections that are not in use.
     pub(super) fn close_free(&self) {
         self.pool.retain(|_, _| false);
     }

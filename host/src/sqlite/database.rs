@@ -167,9 +167,9 @@ impl Database {
         {
             let database = Arc::clone(self);
             runtime.spawn(async move {
-                // Most of it while others write, to the disk as well, and what they have written since while nobody does: a
-                // log is begun anew only when all of it is in the file. SQLite waits for the disk only then, and with
-                // thousands of pages that takes 10 ms and more, in which nobody could write.
+                // The first pass moves most of the log, and flushes the file, while others write. The second one moves what
+                // they have written since, with the turn to write: a log is begun anew only when all of it is in the
+                // file. SQLite flushes the file only then; thousands of pages would hold up writers for 10 ms and more.
                 database.move_log(None).await;
                 let turn = database.turn().await;
                 database.move_log(Some(turn)).await;
